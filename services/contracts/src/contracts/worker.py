@@ -1,0 +1,118 @@
+"""What the workers of both lanes do the same: connect, show that they live, count, stop."""
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any, Final, cast
+
+from celery import Celery, bootsteps, signals
+from celery.worker import state as worker_state
+from celery.worker.consumer import Consumer
+from celery.worker.control import inspect_command
+from kombu import Connection
+
+from contracts.lanes import Lane, declare_topology
+from contracts.tasks import specs_of
+from contracts.wire import ResultBackend
+
+HEARTBEAT_SECONDS: Final = 5.0
+COUNT_TASKS: Final = "count_tasks"
+"""Remote-control command that answers with a worker's numbers of tasks."""
+
+logger = logging.getLogger(__name__)
+
+
+class LaneConsumer(Consumer):
+    """Celery's consumer, hardened at the three places where its defaults lose jobs or hang."""
+
+    def connect(self) -> Connection:
+        """Connect and declare the topology, so that services may start in any order."""
+        connection = super().connect()
+        declare_topology(connection)
+        return connection
+
+    def connection_for_write(
+        self, url: str | None = None, heartbeat: float | None = None
+    ) -> Connection:
+        """Open the connection of the worker's events without publisher confirms.
+
+        During a memory alarm the main loop would otherwise wait for confirms, and stop draining.
+        """
+        connection = self.app.connection_for_write(url=url, heartbeat=heartbeat)
+        connection.transport_options = {
+            **(connection.transport_options or {}),
+            "confirm_publish": False,
+        }
+        return self.ensure_connected(connection)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - kombu's Message
+        """Dead-letter a body that can't be read; Celery would acknowledge it and so lose it."""
+        logger.error("undecodable message rejected: %s", exc)
+        message.reject()
+
+
+def run_worker(
+    app: Celery, lane: Lane, *, pool: str, concurrency: int, heartbeat_file: Path | None
+) -> int:
+    """Serve a lane until SIGTERM, then finish what runs, and return the exit code.
+
+    `heartbeat_file` is touched every HEARTBEAT_SECONDS while the broker is connected.
+
+    Raises:
+        RuntimeError: the worker would not do what the catalogue promises.
+
+    """
+    _check(app, lane)
+    _register_count_tasks()
+    if heartbeat_file:
+        app.steps["consumer"].add(_heartbeat_step(heartbeat_file))
+    # Connecting a receiver keeps Celery from setting up its own logging.
+    signals.setup_logging.connect(_keep_logging)
+    worker = app.Worker(
+        hostname=f"worker-{lane}-{os.getpid()}@{socket.gethostname()}",
+        pool=pool,
+        concurrency=concurrency,
+        queues=[lane.queue_name],
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _check(app: Celery, lane: Lane) -> None:
+    implemented = {name for name in app.tasks if not name.startswith("celery.")}
+    if implemented != specs_of(lane):
+        raise RuntimeError(
+            f"lane {lane} needs {sorted(specs_of(lane))} but this worker has {sorted(implemented)}"
+        )
+    if not cast("ResultBackend", app.backend).connection_errors:
+        raise RuntimeError("Redis retries are off: install celery[redis], which has `packaging`")
+
+
+def _register_count_tasks() -> None:
+    @inspect_command(name=COUNT_TASKS)
+    def count_tasks(state: object) -> dict[str, int]:  # noqa: ARG001 - Celery passes it
+        active = len(worker_state.active_requests)
+        return {"active": active, "reserved": len(worker_state.reserved_requests) - active}
+
+
+def _heartbeat_step(path: Path) -> type[bootsteps.StartStopStep]:
+    class HeartbeatFile(bootsteps.StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        beat: Any = None
+
+        def start(self, parent: Consumer) -> None:
+            path.touch()
+            self.beat = parent.timer.call_repeatedly(HEARTBEAT_SECONDS, path.touch)
+
+        def stop(self, parent: Consumer) -> None:  # noqa: ARG002 - Celery passes it
+            if self.beat:
+                self.beat.cancel()
+
+    return HeartbeatFile
+
+
+def _keep_logging(**_: object) -> None:
+    """Receive setup_logging: main.py has configured it."""
