@@ -1,0 +1,244 @@
+"""Private RabbitMQ and Redis servers: child processes on free loopback ports, in a given folder.
+
+Several can run at once, beside system services too, and whoever starts one needs no root. A
+folder used again has its data again.
+"""
+
+import secrets
+import shutil
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx2
+
+from local_stack.install import MissingServersError, find_program
+from local_stack.ports import free_ports, is_listening
+from local_stack.programs import ChildProcess, Program, basic_env
+
+USER: Final = "twinlane"
+
+# The wrapper that Debian puts on PATH switches to the user rabbitmq (who may not be able to reach
+# our folder) and refuses everybody but root. The script behind it does neither.
+_DEBIAN_RABBITMQ: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+class PrivateServer:
+    """One server made of one or more child processes. A context manager: ready inside."""
+
+    host: Final = "127.0.0.1"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._children: list[ChildProcess] = []
+
+    def programs(self) -> list[Program]:
+        """Write the configuration and return the programs to run, in order."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start and wait until it is ready.
+
+        Raises:
+            NotReadyError: a process ended or took too long.
+            MissingServersError: the program is not on this machine.
+
+        """
+        try:
+            for program in self.programs():
+                child = ChildProcess(program, self.folder / f"{program.name}.log")
+                self._children.append(child)
+                child.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop cleanly, last process first. The folder stays."""
+        while self._children:
+            self._children.pop().stop()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids, in the order of starting."""
+        return [child.pid for child in self._children]
+
+    def _password(self) -> str:
+        # Kept beside the data, which knows it too.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "password"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(16))
+        return path.read_text()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class RabbitMQServer(PrivateServer):
+    """RabbitMQ 3.10 or later with its management plugin and its own epmd."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port, self.management_port, self._dist_port, self._epmd_port = free_ports(4)
+        self.password = self._password()
+
+    @property
+    def ports(self) -> list[int]:
+        """Every port that the server's processes listen on."""
+        return [self.port, self.management_port, self._dist_port, self._epmd_port]
+
+    @property
+    def broker_url(self) -> str:
+        """AMQP URL of the default vhost."""
+        return f"amqp://{USER}:{self.password}@{self.host}:{self.port}//"
+
+    @property
+    def management_url(self) -> str:
+        """URL of the management API's server, with user and password."""
+        return f"http://{USER}:{self.password}@{self.host}:{self.management_port}"
+
+    def programs(self) -> list[Program]:
+        """Write the configuration and return epmd and the server."""
+        self._configure()
+        env = self._env()
+        return [
+            # RabbitMQ would start epmd as a daemon that outlives it.
+            Program(
+                name="epmd",
+                argv=[_required("epmd"), "-port", str(self._epmd_port), "-address", self.host],
+                env=env,
+                cwd=self.folder,
+                is_ready=lambda: is_listening(self._epmd_port),
+            ),
+            Program(
+                name="rabbitmq",
+                argv=[
+                    str(_DEBIAN_RABBITMQ)
+                    if _DEBIAN_RABBITMQ.exists()
+                    else _required("rabbitmq-server")
+                ],
+                env=env,
+                cwd=self.folder,
+                is_ready=self._is_ready,
+                ready_within_seconds=120,
+                stop_within_seconds=30,
+            ),
+        ]
+
+    def _configure(self) -> None:
+        config = self.folder / "rabbitmq.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            f"""\
+listeners.tcp.1 = {self.host}:{self.port}
+management.tcp.ip = {self.host}
+management.tcp.port = {self.management_port}
+default_user = {USER}
+default_pass = {self.password}
+# By default queue figures are five seconds old.
+collect_statistics_interval = 1000
+log.console = true
+log.console.level = info
+log.file = false
+"""
+        )
+        (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+
+    def _env(self) -> dict[str, str]:
+        folder = str(self.folder)
+        return basic_env(
+            HOME=folder,  # of the Erlang cookie
+            ERL_EPMD_PORT=str(self._epmd_port),
+            ERL_EPMD_ADDRESS=self.host,
+            RABBITMQ_NODENAME="twinlane@localhost",
+            RABBITMQ_DIST_PORT=str(self._dist_port),
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}",
+            RABBITMQ_BASE=folder,
+            RABBITMQ_MNESIA_BASE=f"{folder}/data",
+            RABBITMQ_LOG_BASE=f"{folder}/log",
+            RABBITMQ_CONFIG_FILE=f"{folder}/rabbitmq.conf",
+            RABBITMQ_ADVANCED_CONFIG_FILE=f"{folder}/none.config",
+            RABBITMQ_CONF_ENV_FILE=f"{folder}/none.conf",
+            RABBITMQ_ENABLED_PLUGINS_FILE=f"{folder}/enabled_plugins",
+            RABBITMQ_FEATURE_FLAGS_FILE=f"{folder}/feature_flags",
+            # Become the Erlang machine instead of waiting for it: signals then go straight there.
+            RUNNING_UNDER_SYSTEMD="true",
+        )
+
+    def _is_ready(self) -> bool:
+        url = (
+            f"http://{self.host}:{self.management_port}/api/health/checks/port-listener/{self.port}"
+        )
+        try:
+            return httpx2.get(url, auth=(USER, self.password), timeout=5).is_success
+        except httpx2.HTTPError:
+            return False
+
+
+class RedisServer(PrivateServer):
+    """Redis with an append-only file: what it has accepted survives a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (self.port,) = free_ports(1)
+        self.password = self._password()
+
+    @property
+    def url(self) -> str:
+        """URL of the server, to which a database number may be added."""
+        return f"redis://:{self.password}@{self.host}:{self.port}/"
+
+    def programs(self) -> list[Program]:
+        """Write the configuration and return the server."""
+        config = self.folder / "redis.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            f"""\
+bind {self.host}
+port {self.port}
+requirepass {self.password}
+dir "{self.folder}"
+daemonize no
+appendonly yes
+save ""
+databases 256
+maxmemory-policy noeviction
+"""
+        )
+        return [
+            Program(
+                name="redis",
+                argv=[_required("redis-server"), str(config)],
+                env=basic_env(),
+                cwd=self.folder,
+                is_ready=self._is_ready,
+            )
+        ]
+
+    def _is_ready(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), timeout=5) as connection:
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\nQUIT\r\n".encode())
+                answers = connection.makefile().read()
+        except OSError:
+            return False
+        return "+PONG" in answers
+
+
+def _required(program: str) -> str:
+    path = find_program(program) or shutil.which(program)
+    if path is None:
+        raise MissingServersError(f"{program} is not on this machine: run `make up` to install it")
+    return path

@@ -1,0 +1,59 @@
+"""Real servers: one of a kind for the session, and in each a place of its own for every test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import MailServer, RabbitMQ, Redis, run_httpbin, run_rabbitmq, run_redis
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    with run_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with run_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of a real httpbin."""
+    with run_httpbin(tmp_path_factory.mktemp("httpbin")) as url:
+        yield url
+
+
+@pytest.fixture
+def broker_url(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """AMQP URL of a virtual host of the test's own."""
+    with rabbitmq.vhost() as vhost:
+        yield rabbitmq.broker_url(vhost)
+
+
+@pytest.fixture
+def management_url(rabbitmq: RabbitMQ) -> str:
+    """URL of RabbitMQ's management, with user and password and without /api."""
+    return rabbitmq.management_url
+
+
+@pytest.fixture
+def result_url(redis: Redis) -> str:
+    """URL of a Redis database of the test's own."""
+    return redis.database_url()
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path) -> str:
+    return (tmp_path / "storage").as_uri()
+
+
+@pytest.fixture
+def smtp() -> Iterator[MailServer]:
+    server = MailServer()
+    server.start()
+    yield server
+    server.stop()
