@@ -1,0 +1,59 @@
+"""The settings of the io lane's worker."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from contracts.allow_lists import HostAllowList, RecipientAllowList
+from contracts.settings import SharedSettings
+
+_WEEK_SECONDS = 7 * 24 * 3600
+
+
+class WorkerIoSettings(SharedSettings):
+    """Read from the environment, once, by main.py."""
+
+    io_concurrency: int = Field(default=128, ge=1, le=1_000, description="Jobs at the same time.")
+
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(default=25, ge=1, le=65_535)
+    smtp_timeout_seconds: float = Field(default=10, gt=0, description="Of every single operation.")
+    smtp_username: SecretStr | None = None
+    smtp_password: SecretStr | None = None
+    smtp_starttls: bool = False
+    mail_from: str = Field(
+        default="Twinlane <twinlane@localhost>",
+        pattern=r"^[^\r\n]*[^\s<>@]+@[^\s<>@]+>?$",
+        description="An address, or a name and <address>.",
+    )
+    report_allowed_recipients: str = Field(
+        default="", description="Comma-separated, as RecipientAllowList reads it; empty is nobody."
+    )
+
+    fetch_allowed_hosts: str = Field(
+        default="", description="Comma-separated, as HostAllowList reads it; empty is none."
+    )
+    fetch_timeout_seconds: float = Field(
+        default=20, gt=0, description="Of one address, its redirects and its body."
+    )
+    fetch_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
+    fetch_max_redirects: int = Field(default=5, ge=0)
+    fetch_max_connections: int = Field(default=512, ge=1, description="Of the whole process.")
+    fan_out_concurrency: int = Field(default=100, ge=1, description="Addresses at once, per job.")
+
+    upload_ttl_seconds: int = Field(default=_WEEK_SECONDS, ge=60)
+    artifact_ttl_seconds: int = Field(default=_WEEK_SECONDS, ge=60)
+
+    heartbeat_file: Path | None = Field(
+        default=None, description="Touched every few seconds while the broker is connected."
+    )
+
+    @property
+    def allowed_hosts(self) -> HostAllowList:
+        """Hosts that may be called."""
+        return HostAllowList.parse(self.fetch_allowed_hosts)
+
+    @property
+    def allowed_recipients(self) -> RecipientAllowList:
+        """Who may get a report."""
+        return RecipientAllowList.parse(self.report_allowed_recipients)

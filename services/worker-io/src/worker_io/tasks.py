@@ -1,0 +1,144 @@
+"""The io lane's tasks: from wire to domain and back."""
+
+import random
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+import obstore
+from obstore.store import ObjectStore
+
+from contracts.allow_lists import RecipientAllowList
+from contracts.errors import RejectedError
+from contracts.implementation import Job
+from contracts.schemas import (
+    DrawArgs,
+    DrawResult,
+    FanOutArgs,
+    FanOutResult,
+    FetchUrlArgs,
+    FetchUrlResult,
+    PurgeFilesArgs,
+    PurgeFilesResult,
+    RenderReportResult,
+    SendReportArgs,
+    SendReportResult,
+)
+from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
+from contracts.tasks import RENDER_REPORT
+from worker_io.draws import draw
+from worker_io.fetching import Fetcher
+from worker_io.mail import MailServer, Report, build_mail, send_mail
+from worker_io.purge import Purged, purge
+
+RECEIPT = "mail.json"
+"""Artifact written once the mail server has taken a report: a job that runs again sends no more."""
+
+
+class IoTasks:
+    """What the io lane does, with all that it needs for it."""
+
+    def __init__(  # noqa: PLR0913 - one parameter per thing from outside
+        self,
+        *,
+        fetcher: Fetcher,
+        numbers: random.Random,
+        storage: ObjectStore,
+        mail_server: MailServer,
+        mail_from: str,
+        allowed_recipients: RecipientAllowList,
+        upload_ttl: timedelta,
+        artifact_ttl: timedelta,
+    ) -> None:
+        self._fetcher = fetcher
+        self._numbers = numbers
+        self._storage = storage
+        self._mail_server = mail_server
+        self._mail_from = mail_from
+        self._allowed_recipients = allowed_recipients
+        self._upload_ttl = upload_ttl
+        self._artifact_ttl = artifact_ttl
+
+    def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
+        """GET one address."""
+        return FetchUrlResult(**asdict(self._fetcher.fetch(args.url, job.deadline_seconds)))
+
+    def fan_out(self, args: FanOutArgs, job: Job) -> FanOutResult:
+        """GET many addresses at the same time."""
+        started = time.monotonic()
+        answers = self._fetcher.fetch_all(
+            args.urls,
+            job.deadline_seconds,
+            lambda done: job.report(done, len(args.urls), "urls"),
+        )
+        return FanOutResult(
+            responses=[FetchUrlResult(**asdict(answer)) for answer in answers],
+            elapsed_seconds=round(time.monotonic() - started, 3),
+        )
+
+    def draw_number(self, args: DrawArgs, job: Job) -> DrawResult:  # noqa: ARG002 - tasks are alike
+        """Draw a number; a low one is a retry."""
+        return DrawResult(number=draw(self._numbers))
+
+    def send_report(self, args: SendReportArgs, job: Job) -> SendReportResult:
+        """Mail the report that the stage before has rendered, once."""
+        self._allowed_recipients.check(args.email)
+        receipt = artifact_key(job.id, RECEIPT)
+        if sent := self._read(receipt):
+            return SendReportResult.model_validate_json(sent)
+        rendered = job.result_of(RENDER_REPORT)
+        mail = build_mail(
+            self._report(job.id, rendered), job.id, self._mail_from, args.email, datetime.now(UTC)
+        )
+        send_mail(self._mail_server, mail)
+        result = SendReportResult(
+            email=args.email,
+            subject=rendered.subject,
+            message_id=mail["Message-ID"],
+            attachments=[rendered.table],
+        )
+        obstore.put(self._storage, receipt, result.model_dump_json().encode())
+        return result
+
+    def purge_files(self, args: PurgeFilesArgs, job: Job) -> PurgeFilesResult:  # noqa: ARG002 - alike
+        """Delete expired files; what is left at the deadline is the next run's."""
+        now = datetime.now(UTC)
+        uploads = self._purge(UPLOADS, now - self._upload_ttl, job)
+        artifacts = self._purge(ARTIFACTS, now - self._artifact_ttl, job)
+        return PurgeFilesResult(
+            uploads=uploads.deleted,
+            artifacts=artifacts.deleted,
+            freed_bytes=uploads.freed_bytes + artifacts.freed_bytes,
+        )
+
+    def _purge(self, prefix: str, before: datetime, job: Job) -> Purged:
+        stop_at = time.monotonic() + job.deadline_seconds / 2
+        sums = Purged()
+        for sums in purge(self._storage, prefix, before):
+            job.report(sums.seen, None, "files", f"{prefix}: {sums.deleted} deleted")
+            if time.monotonic() > stop_at:
+                break
+        return sums
+
+    def _report(self, job_id: str, rendered: RenderReportResult) -> Report:
+        return Report(
+            subject=rendered.subject,
+            text=self._artifact(job_id, rendered.text).decode(),
+            html=self._artifact(job_id, rendered.html).decode(),
+            chart_png=self._artifact(job_id, rendered.chart),
+            chart_alt=rendered.chart_alt,
+            table_csv=self._artifact(job_id, rendered.table),
+            table_name=rendered.table,
+        )
+
+    def _artifact(self, job_id: str, name: str) -> bytes:
+        content = self._read(artifact_key(job_id, name))
+        if content is None:
+            raise RejectedError(f"the report's {name} is gone; submit the report again")
+        return content
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._storage, key).bytes())
+        except FileNotFoundError:
+            return None

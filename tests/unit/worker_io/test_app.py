@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from contracts.lanes import Lane
+from contracts.tasks import specs_of
+from worker_io.app import create_app
+from worker_io.settings import WorkerIoSettings
+
+
+def settings(folder: Path, **values: object) -> WorkerIoSettings:
+    return WorkerIoSettings.model_validate(
+        {
+            "broker_url": SecretStr("amqp://nobody@127.0.0.1:1//"),
+            "result_url": SecretStr("redis://127.0.0.1:1/0"),
+            "storage_url": f"file://{folder}",
+            **values,
+        }
+    )
+
+
+def test_worker_implements_exactly_its_lanes_tasks(tmp_path: Path) -> None:
+    app = create_app(settings(tmp_path))
+    assert {name for name in app.tasks if not name.startswith("celery.")} == specs_of(Lane.IO)
+
+
+def test_redis_pool_has_a_connection_for_every_thread(tmp_path: Path) -> None:
+    app = create_app(settings(tmp_path, io_concurrency=300))
+    assert app.conf.redis_max_connections == 310
+
+
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_URL", "amqp://broker")
+    monkeypatch.setenv("RESULT_URL", "redis://results")
+    monkeypatch.setenv("FETCH_ALLOWED_HOSTS", "httpbin, *.example.com")
+    monkeypatch.setenv("REPORT_ALLOWED_RECIPIENTS", "@empresa.com")
+    monkeypatch.setenv("SMTP_STARTTLS", "true")
+    read = WorkerIoSettings()
+    assert read.allowed_hosts.allows("http://a.example.com/")
+    assert read.allowed_recipients.allows("ana@empresa.com")
+    assert read.smtp_starttls
+    assert read.io_concurrency == 128
+
+
+def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:
+    assert not settings(tmp_path).allowed_hosts.allows("http://localhost/")
+    assert not settings(tmp_path).allowed_recipients.allows("root@localhost")
+
+
+def test_wrong_allow_list_keeps_the_worker_from_starting(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"allow-list entry '\*'"):
+        create_app(settings(tmp_path, fetch_allowed_hosts="*"))
+
+
+@pytest.mark.parametrize("sender", ["", "nobody", "a@b\r\nBcc: x@y.z"])
+def test_sender_without_an_address_is_refused(tmp_path: Path, sender: str) -> None:
+    with pytest.raises(ValidationError, match="mail_from"):
+        settings(tmp_path, mail_from=sender)
