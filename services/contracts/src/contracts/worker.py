@@ -15,10 +15,9 @@ from kombu import Connection
 from contracts.lanes import Lane, declare_topology
 from contracts.tasks import specs_of
 from contracts.wire import ResultBackend
+from contracts.worker_counts import COUNT_TASKS, WorkerCount
 
 HEARTBEAT_SECONDS: Final = 5.0
-COUNT_TASKS: Final = "count_tasks"
-"""Remote-control command that answers with a worker's numbers of tasks."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def run_worker(
 
     """
     _check(app, lane)
-    _register_count_tasks()
+    _register_count_tasks(lane)
     if heartbeat_file:
         app.steps["consumer"].add(_heartbeat_step(heartbeat_file))
     # Connecting a receiver keeps Celery from setting up its own logging.
@@ -91,11 +90,26 @@ def _check(app: Celery, lane: Lane) -> None:
         raise RuntimeError("Redis retries are off: install celery[redis], which has `packaging`")
 
 
-def _register_count_tasks() -> None:
+def _register_count_tasks(lane: Lane) -> None:
+    newest: list[str] = []
+
+    def note(request: Any, **_: object) -> None:  # noqa: ANN401 - Celery's Request
+        submitted_at = request.request_dict.get("submitted_at")
+        if submitted_at:
+            newest[:] = [max([submitted_at, *newest])]
+
     @inspect_command(name=COUNT_TASKS)
-    def count_tasks(state: object) -> dict[str, int]:  # noqa: ARG001 - Celery passes it
+    def count_tasks(state: object) -> dict[str, Any]:  # noqa: ARG001 - Celery passes it
         active = len(worker_state.active_requests)
-        return {"active": active, "reserved": len(worker_state.reserved_requests) - active}
+        count = WorkerCount(
+            lane=lane,
+            active=active,
+            reserved=len(worker_state.reserved_requests) - active,
+            newest_submitted_at=newest[0] if newest else None,
+        )
+        return count.model_dump(mode="json")
+
+    signals.task_received.connect(note, weak=False)
 
 
 def _heartbeat_step(path: Path) -> type[bootsteps.StartStopStep]:

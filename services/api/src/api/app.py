@@ -1,0 +1,44 @@
+"""The application: its routes, its errors, and the services they use."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from api import batches, errors, files, health, jobs, lanes, legacy, tasks
+from api.body_limit import BodyLimit
+from api.services import open_services
+from api.settings import ApiSettings
+
+DESCRIPTION = """\
+Puts slow work behind an HTTP API. A job is accepted with a confirmed `202`, travels over AMQP to
+the **io** or the **cpu** lane, and is polled, awaited or listed here.
+
+Every error is an [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem document with a
+stable `code`.
+"""
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """Create the API; its connections are opened when it starts to serve."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPIOffline(
+        title="Twinlane",
+        version=version("twinlane-api"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for module in (tasks, jobs, batches, files, lanes, legacy, health):
+        app.include_router(module.create_router())
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})
+    errors.register(app)
+    return app

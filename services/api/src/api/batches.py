@@ -1,0 +1,276 @@
+"""Many jobs submitted together: one request, one id, one combined state."""
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.errors import (
+    ApiError,
+    BatchNotFound,
+    BodyTooLarge,
+    BrokerUnavailable,
+    InvalidField,
+    InvalidRequest,
+    LaneFull,
+    MalformedBody,
+    ResultsUnavailable,
+    problem_body,
+    responses,
+    validation_problem,
+)
+from api.job_view import POLL_AGAIN_SECONDS
+from api.services import Services, Uses
+from api.submission import Submission
+from api.tasks import find_task, resolve_run_at
+from contracts.records import BatchRecord, JobState
+
+NDJSON: Final = "application/x-ndjson"
+
+
+class BatchItem(BaseModel):
+    """One job to submit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str = Field(examples=["cpu.sum_numbers"])
+    args: dict[str, Any] = Field(default={}, examples=[{"a": 2, "b": 3}])
+    delay: float | None = Field(None, ge=0, description="Seconds until the job starts.")
+
+
+class ItemOutcome(BaseModel):
+    """The id of the job that an item became, or why it became none."""
+
+    index: int
+    id: str | None = None
+    problem: dict[str, Any] | None = None
+
+
+class BatchAccepted(BaseModel):
+    """What became of each item."""
+
+    id: str
+    accepted: int
+    refused: int
+    expires_at: datetime
+    items: list[ItemOutcome]
+
+
+class BatchJob(BaseModel):
+    """A job of the batch."""
+
+    id: str
+    task: str
+    state: JobState
+
+
+class BatchView(BaseModel):
+    """The combined state of a batch, derived from its jobs."""
+
+    id: str
+    state: JobState = Field(description="succeeded only if every job did; failed if any did.")
+    total: int
+    counts: dict[JobState, int]
+    submitted_at: datetime
+    finished_at: datetime | None
+    expires_at: datetime
+    jobs: list[BatchJob]
+
+
+def create_router() -> APIRouter:
+    """Return the routes below /v1/batches."""
+    router = APIRouter(prefix="/v1/batches", tags=["batches"])
+    item = BatchItem.model_json_schema()
+    router.add_api_route(
+        "",
+        create_batch,
+        methods=["POST"],
+        status_code=202,
+        summary="Submit many jobs",
+        response_model=BatchAccepted,
+        responses=responses(
+            MalformedBody,
+            BodyTooLarge,
+            InvalidRequest,
+            BrokerUnavailable,
+            LaneFull,
+            ResultsUnavailable,
+        ),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": {"type": "array", "items": item}},
+                    NDJSON: {"schema": {"type": "string", "description": "An item a line."}},
+                },
+            }
+        },
+    )
+    router.add_api_route(
+        "/{batch_id}",
+        show_batch,
+        methods=["GET"],
+        summary="Show a batch",
+        response_model=BatchView,
+        responses=responses(BatchNotFound, ResultsUnavailable),
+    )
+    return router
+
+
+async def create_batch(services: Uses, request: Request, response: Response) -> BatchAccepted:
+    """Submit a JSON array of items, or NDJSON with an item a line.
+
+    Items that break a rule are refused one by one; if every item does, so is the batch.
+    """
+    items = _parse(await request.body(), request.headers.get("Content-Type", ""))
+    _check_size(items, services.settings.max_batch_items)
+    outcomes = [await _admit(services, item) for item in items]
+    if all(isinstance(outcome, ApiError) for outcome in outcomes):
+        raise _nothing_valid(outcomes)
+    batch, refusals = await submit_batch(
+        services, [outcome for outcome in outcomes if isinstance(outcome, Submission)]
+    )
+    response.headers["Location"] = f"/v1/batches/{batch.id}"
+    response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    submitted = iter(zip(batch.jobs, refusals, strict=True))
+    answers = [
+        _outcome(index, None, outcome)
+        if isinstance(outcome, ApiError)
+        else _outcome(index, *next(submitted))
+        for index, outcome in enumerate(outcomes)
+    ]
+    refused = sum(answer.problem is not None for answer in answers)
+    return BatchAccepted(
+        id=batch.id,
+        accepted=len(answers) - refused,
+        refused=refused,
+        expires_at=batch.expires_at,
+        items=answers,
+    )
+
+
+async def submit_batch(
+    services: Services, submissions: Sequence[Submission]
+) -> tuple[BatchRecord, list[ApiError | None]]:
+    """Submit jobs under one batch id; return it and, for each job, None or why it was refused.
+
+    Raises:
+        ApiError: the first reason, when no job at all was accepted.
+
+    """
+    batch_id = str(uuid.uuid4())
+    records = [services.submitter.record(submission, batch_id) for submission in submissions]
+    batch = BatchRecord(
+        id=batch_id,
+        jobs=[record.id for record in records],
+        submitted_at=records[0].submitted_at,
+        expires_at=max(record.expires_at for record in records),
+    )
+    await services.store.create_batch(batch)
+    refusals = await services.submitter.submit_many(records)
+    if refusals[0] is not None and all(refusals):
+        raise refusals[0]
+    return batch, refusals
+
+
+async def show_batch(services: Uses, response: Response, batch_id: str) -> BatchView:
+    """Return the states of all jobs of a batch and the state of the whole."""
+    batch = await services.store.batch(batch_id)
+    jobs = []
+    finished: list[datetime] = []
+    async for snapshot in services.store.snapshots(batch.jobs):
+        status = snapshot.status
+        jobs.append(BatchJob(id=snapshot.record.id, task=snapshot.record.task, state=status.state))
+        if status.finished_at:
+            finished.append(status.finished_at)
+    counts = Counter(job.state for job in jobs)
+    state = combined_state(counts)
+    if not state.is_terminal:
+        response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    return BatchView(
+        id=batch.id,
+        state=state,
+        total=len(jobs),
+        counts=counts,
+        submitted_at=batch.submitted_at,
+        finished_at=max(finished, default=None) if state.is_terminal else None,
+        expires_at=batch.expires_at,
+        jobs=jobs,
+    )
+
+
+def combined_state(counts: Mapping[JobState, int]) -> JobState:
+    """Return the state of a whole from how many of its jobs are in each."""
+    present = {state for state, count in counts.items() if count}
+    if all(state.is_terminal for state in present):
+        return next(
+            (s for s in (JobState.FAILED, JobState.CANCELLED) if s in present), JobState.SUCCEEDED
+        )
+    order = (JobState.RUNNING, JobState.RETRYING, JobState.QUEUED, JobState.SCHEDULED)
+    state = next(state for state in order if state in present)
+    begun = any(state.is_terminal for state in present)
+    return JobState.RUNNING if begun else state
+
+
+def _parse(body: bytes, content_type: str) -> list[object]:
+    """Return the raw items: of NDJSON, a line that is no JSON stands as its ApiError."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as exc:
+        raise MalformedBody(f"The body is not UTF-8: {exc}.") from exc
+    if "ndjson" in content_type or "jsonl" in content_type:
+        return [_parse_line(line) for line in text.splitlines() if line.strip()]
+    try:
+        items = json.loads(text)
+    except ValueError as exc:
+        raise MalformedBody(f"The body is not JSON: {exc}. For NDJSON send {NDJSON!r}.") from exc
+    if not isinstance(items, list):
+        rule = "must be an array of items"
+        raise InvalidRequest([InvalidField(field="body", value=type(items).__name__, rule=rule)])
+    return items
+
+
+def _parse_line(line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError as exc:
+        return MalformedBody(f"The line is not JSON: {exc}.")
+
+
+def _check_size(items: Sequence[object], limit: int) -> None:
+    if not 1 <= len(items) <= limit:
+        rule = f"must have 1 to {limit:,} items (MAX_BATCH_ITEMS)"
+        raise InvalidRequest([InvalidField(field="body", value=f"{len(items):,} items", rule=rule)])
+
+
+async def _admit(services: Services, raw: object) -> Submission | ApiError:
+    if isinstance(raw, ApiError):
+        return raw
+    try:
+        item = BatchItem.model_validate(raw)
+        spec = find_task(item.task)
+        args = await services.admission.validate(spec, item.args)
+    except ValidationError as exc:
+        return validation_problem(exc, within="item")
+    except ApiError as exc:
+        return exc
+    return Submission(spec, args, resolve_run_at(None, item.delay))
+
+
+def _nothing_valid(outcomes: Sequence[object]) -> InvalidRequest:
+    problems = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
+    return InvalidRequest(
+        [
+            InvalidField(field=f"items.{index}", rule=f"{problem.code}: {problem.detail}")
+            for index, problem in enumerate(problems[:20])
+        ]
+    )
+
+
+def _outcome(index: int, job_id: str | None, refusal: ApiError | None) -> ItemOutcome:
+    return ItemOutcome(index=index, id=job_id, problem=problem_body(refusal) if refusal else None)

@@ -1,0 +1,335 @@
+"""Every error a client can get, as RFC 9457 problem documents. Status codes live here only."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+MEDIA_TYPE: Final = "application/problem+json"
+_MAX_ECHO_CHARACTERS: Final = 200
+
+logger = logging.getLogger(__name__)
+
+
+class InvalidField(BaseModel):
+    """One thing that is wrong with a request: where, what it was, and the rule it breaks."""
+
+    field: str
+    value: Any = None
+    rule: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details with a stable `code`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["/docs#problem-job-not-found"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable: programs may depend on it.")
+    errors: list[InvalidField] | None = None
+
+
+class ApiError(Exception):
+    """What a client is told when something can't be done."""
+
+    status: HTTPStatus
+    code: str
+    title: str
+    retry_after_seconds: ClassVar[int | None] = None
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, detail: str, **members: Any) -> None:  # noqa: ANN401 - JSON
+        super().__init__(detail)
+        self.detail = detail
+        self.members = members
+
+
+class InvalidRequest(ApiError):
+    """The request breaks rules; `errors` names each field, its value and the rule."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "invalid-request"
+    title = "The request is not valid"
+
+    def __init__(self, errors: Sequence[InvalidField]) -> None:
+        detail = "; ".join(f"{error.field}: {error.rule}" for error in errors)
+        super().__init__(detail, errors=[error.model_dump(mode="json") for error in errors])
+
+
+class MalformedBody(ApiError):
+    """The body is not what its Content-Type says."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "malformed-body"
+    title = "The body can't be read"
+
+
+class HostNotAllowed(InvalidRequest):
+    """A URL's host is outside the allow-list."""
+
+    code = "host-not-allowed"
+    title = "Jobs may not call this host"
+
+
+class RecipientNotAllowed(InvalidRequest):
+    """A mail address is outside the allow-list."""
+
+    code = "recipient-not-allowed"
+    title = "Reports may not be sent to this address"
+
+
+class TaskNotFound(ApiError):
+    """No task of that name in the catalogue."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "task-not-found"
+    title = "There is no such task"
+
+
+class JobNotFound(ApiError):
+    """No record of that id: never submitted, or its lifetime is over."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "job-not-found"
+    title = "There is no such job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"No job {job_id!r} is known; it was never accepted or has expired.")
+
+
+class BatchNotFound(ApiError):
+    """No batch of that id."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "batch-not-found"
+    title = "There is no such batch"
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"No batch {batch_id!r} is known; it was never accepted or has expired.")
+
+
+class FileNotFound(ApiError):
+    """No uploaded file of that id."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "file-not-found"
+    title = "There is no such file"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"No file {file_id!r} is stored; upload it with POST /v1/files.")
+
+
+class ArtifactNotFound(ApiError):
+    """The job left no artifact of that name."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "artifact-not-found"
+    title = "There is no such artifact"
+
+    def __init__(self, job_id: str, name: str) -> None:
+        super().__init__(f"Job {job_id!r} has no artifact {name!r}; list them without a name.")
+
+
+class JobNotFinished(ApiError):
+    """A result was asked for too early."""
+
+    status = HTTPStatus.CONFLICT
+    code = "job-not-finished"
+    title = "The job has not finished"
+    retry_after_seconds = 1
+
+
+class JobHasNoResult(ApiError):
+    """The job ended without a result: it failed or was cancelled."""
+
+    status = HTTPStatus.CONFLICT
+    code = "job-has-no-result"
+    title = "The job ended without a result"
+
+
+class RangeNotSatisfiable(ApiError):
+    """The wanted bytes are not in the artifact."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    code = "range-not-satisfiable"
+    title = "The range lies outside the artifact"
+
+
+class BodyTooLarge(ApiError):
+    """More bytes than the limit; reading stopped there."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "body-too-large"
+    title = "The body is too large"
+
+    def __init__(self, limit: int, setting: str) -> None:
+        super().__init__(f"The limit is {limit:,} bytes ({setting}).", limit_bytes=limit)
+
+
+class BrokerUnavailable(ApiError):
+    """RabbitMQ can't be reached or did not take the job; nothing was queued."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "broker-unavailable"
+    title = "The broker is not available"
+    retry_after_seconds = 5
+
+
+class LaneFull(ApiError):
+    """The lane's queue refused the job; nothing was queued."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "lane-full"
+    title = "The lane is full"
+    retry_after_seconds = 30
+
+
+class OutcomeUnknown(ApiError):
+    """The broker did not confirm in time: the job may run or not. Its record says later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "outcome-unknown"
+    title = "The broker did not confirm the job in time"
+    retry_after_seconds = 5
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"Job {job_id} may have been queued. GET /v1/jobs/{job_id} before submitting again.",
+            job_id=job_id,
+        )
+
+
+class ResultsUnavailable(ApiError):
+    """Redis can't be reached or did not answer in time."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "results-unavailable"
+    title = "The result backend is not available"
+    retry_after_seconds = 5
+
+
+class UpstreamUnavailable(ApiError):
+    """The service that /sequential calls did not answer."""
+
+    status = HTTPStatus.BAD_GATEWAY
+    code = "upstream-unavailable"
+    title = "The upstream service did not answer"
+
+
+class InternalError(ApiError):
+    """A bug of ours."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "internal-error"
+    title = "Something went wrong here"
+
+
+class FrameworkError(ApiError):
+    """What the framework refused itself: an unknown path, a wrong method."""
+
+    def __init__(self, request: Request, exc: HTTPException) -> None:
+        super().__init__(f"{request.method} {request.url.path}: {exc.detail}")
+        self.status = HTTPStatus(exc.status_code)
+        self.title = self.status.phrase
+        self.code = self.title.lower().replace(" ", "-")
+        self.headers = exc.headers or {}
+
+
+def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route for its OpenAPI document."""
+    by_status: dict[int | str, list[str]] = {}
+    for error in errors:
+        by_status.setdefault(int(error.status), []).append(f"`{error.code}`: {error.title}.")
+    return {
+        status: {"model": Problem, "description": " ".join(lines)}
+        for status, lines in by_status.items()
+    }
+
+
+def validation_problem(
+    exc: RequestValidationError | ValidationError, within: str = "body"
+) -> InvalidRequest:
+    """Turn pydantic's errors into one that names field, value and rule.
+
+    `within` stands for the field where an error concerns the whole.
+    """
+    return InvalidRequest([_invalid_field(error, within) for error in exc.errors()])
+
+
+def _invalid_field(error: Mapping[str, Any], within: str) -> InvalidField:
+    location = [str(part) for part in error["loc"] if part not in {"body", "query", "path"}]
+    value = None if error["type"] == "missing" else error.get("input")
+    return InvalidField(
+        field=".".join(location) or within,
+        value=_echo(value),
+        rule=str(error["msg"]).removeprefix("Value error, "),
+    )
+
+
+def _echo(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
+    """Return the value as it was, shortened: an error is no place for megabytes."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    try:
+        text = value if isinstance(value, str) else str(jsonable_encoder(value))
+    except ValueError:  # an integer of too many digits has no text
+        return f"<{type(value).__name__}>"
+    if len(text) > _MAX_ECHO_CHARACTERS:
+        return text[:_MAX_ECHO_CHARACTERS] + "…"
+    return value if isinstance(value, int | str) else text
+
+
+def problem_body(error: ApiError) -> dict[str, Any]:
+    """Return the members of a problem document."""
+    return {
+        "type": f"/docs#problem-{error.code}",
+        "title": error.title,
+        "status": int(error.status),
+        "detail": error.detail,
+        "code": error.code,
+        **error.members,
+    }
+
+
+def to_response(error: ApiError) -> JSONResponse:
+    """Render an error as a problem document."""
+    headers = dict(error.headers)
+    if error.retry_after_seconds:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return JSONResponse(problem_body(error), int(error.status), headers, media_type=MEDIA_TYPE)
+
+
+def register(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, exc: ApiError) -> JSONResponse:
+        return to_response(exc)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, exc: RequestValidationError) -> JSONResponse:
+        if any(error["type"] == "json_invalid" for error in exc.errors()):
+            return to_response(MalformedBody(f"The body is not JSON: {exc.errors()[0]['msg']}."))
+        return to_response(validation_problem(exc))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, exc: HTTPException) -> JSONResponse:
+        # FastAPI wraps what fails while it reads a body; our own errors come out as they were.
+        if isinstance(exc.__cause__, ApiError):
+            return to_response(exc.__cause__)
+        return to_response(FrameworkError(request, exc))
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, exc: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+        return to_response(InternalError("This is a bug of the service; its log has the trace."))

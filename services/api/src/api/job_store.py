@@ -1,0 +1,172 @@
+"""Records, metas and attempts in Redis, as the API reads and writes them: bounded in time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from api.errors import BatchNotFound, JobNotFound, ResultsUnavailable
+from contracts.records import (
+    Attempt,
+    BatchRecord,
+    JobRecord,
+    JobStatus,
+    Meta,
+    attempts_key,
+    batch_key,
+    derive_status,
+    meta_key,
+    record_key,
+)
+
+T = TypeVar("T")
+
+_CHUNK: Final = 500
+"""Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """A job as Redis knows it at one moment."""
+
+    record: JobRecord
+    status: JobStatus
+    result: Any
+    attempts: list[Attempt]
+
+
+class JobStore:
+    """The API's view of the result backend."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self.redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            # Once more at once: a pooled connection does not survive a restart of Redis.
+            retry=Retry(NoBackoff(), 1),
+            health_check_interval=30,
+            max_connections=200,
+        )
+        self._timeout_seconds = timeout_seconds
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+    async def ping(self) -> None:
+        """Ask Redis for a sign of life.
+
+        Raises:
+            ResultsUnavailable: there is none in time.
+
+        """
+        async with self._bounded():
+            await self.redis.ping()
+
+    async def create(self, records: Sequence[JobRecord]) -> None:
+        """Write the records of new jobs, each until its `expires_at`."""
+        for chunk in _chunks(records):
+            async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+                for record in chunk:
+                    pipeline.set(
+                        record_key(record.id),
+                        record.model_dump_json(),
+                        nx=True,
+                        exat=record.expires_at,
+                    )
+                await pipeline.execute()
+
+    async def delete(self, job_ids: Sequence[str]) -> None:
+        """Take back the records of jobs that were certainly not published."""
+        async with self._bounded():
+            await self.redis.delete(*map(record_key, job_ids))
+
+    async def create_batch(self, batch: BatchRecord) -> None:
+        """Write the record of a new batch, until its `expires_at`."""
+        async with self._bounded():
+            await self.redis.set(
+                batch_key(batch.id), batch.model_dump_json(), nx=True, exat=batch.expires_at
+            )
+
+    async def batch(self, batch_id: str) -> BatchRecord:
+        """Return a batch's record.
+
+        Raises:
+            BatchNotFound: there is none.
+
+        """
+        async with self._bounded():
+            raw = await self.redis.get(batch_key(batch_id))
+        if raw is None:
+            raise BatchNotFound(batch_id)
+        return BatchRecord.model_validate_json(raw)
+
+    async def snapshot(self, job_id: str) -> JobSnapshot:
+        """Return a job as it is now.
+
+        Raises:
+            JobNotFound: it has no record.
+
+        """
+        async with self._bounded():
+            async with self.redis.pipeline(transaction=False) as pipeline:
+                pipeline.get(record_key(job_id))
+                pipeline.get(meta_key(job_id))
+                pipeline.lrange(attempts_key(job_id), 0, -1)
+                raw_record, raw_meta, raw_attempts = await pipeline.execute()
+            if raw_record is None:
+                raise JobNotFound(job_id)
+            record = JobRecord.model_validate_json(raw_record)
+            earlier = [meta_key(stage.id) for stage in record.stages[:-1]]
+            raw_earlier = await self.redis.mget(earlier) if earlier else []
+        metas = [_meta(raw) for raw in (*raw_earlier, raw_meta)]
+        attempts = [Attempt.model_validate_json(raw) for raw in raw_attempts]
+        return _snapshot(record, metas, attempts)
+
+    async def snapshots(self, job_ids: Sequence[str]) -> AsyncIterator[JobSnapshot]:
+        """Yield many jobs as they are now, without their attempts; expired ones are left out."""
+        for chunk in _chunks(job_ids):
+            async with self._bounded():
+                raw_records = await self.redis.mget(map(record_key, chunk))
+                records = [JobRecord.model_validate_json(raw) for raw in raw_records if raw]
+                keys = [meta_key(stage.id) for record in records for stage in record.stages]
+                raw_metas = iter(await self.redis.mget(keys) if keys else [])
+            for record in records:
+                yield _snapshot(record, [_meta(next(raw_metas)) for _ in record.stages], [])
+            await asyncio.sleep(0)  # let other requests in between chunks
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                yield
+        except TimeoutError as exc:
+            raise ResultsUnavailable("Redis did not answer in time.") from exc
+        except (RedisError, OSError) as exc:
+            raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
+
+
+def _meta(raw: bytes | str | None) -> Meta | None:
+    return None if raw is None else Meta.model_validate_json(raw)
+
+
+def _snapshot(record: JobRecord, metas: list[Meta | None], attempts: list[Attempt]) -> JobSnapshot:
+    last = metas[-1]
+    return JobSnapshot(
+        record=record,
+        status=derive_status(record, metas, attempts, datetime.now(UTC)),
+        result=last.result if last and last.status == "SUCCESS" else None,
+        attempts=attempts,
+    )
+
+
+def _chunks(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]

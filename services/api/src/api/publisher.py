@@ -1,0 +1,172 @@
+"""Publishing to RabbitMQ from the event loop: confirmed, mandatory, bounded in time.
+
+Celery builds the messages; aiormq carries them, because it never blocks the loop and lets many
+publishes wait for their confirms at once on one channel.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, cast
+
+import aiormq
+from aiormq.abc import AbstractConnection
+from aiormq.channel import Channel
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    DeliveryError,
+    PublishError,
+)
+from celery import Celery
+from kombu.serialization import dumps
+from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
+from pamqp.commands import Basic
+
+from api.errors import BrokerUnavailable, LaneFull, OutcomeUnknown
+from contracts.lanes import JOBS, declare_topology
+from contracts.records import JobRecord
+from contracts.tasks import CATALOGUE
+
+PERSISTENT: Final = 2
+_DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
+_LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """One connection and one channel, opened when needed and again after a loss."""
+
+    def __init__(self, celery: Celery, timeout_seconds: float) -> None:
+        self._celery = celery
+        self._timeout_seconds = timeout_seconds
+        self._connection: AbstractConnection | None = None
+        self._opening: asyncio.Task[Channel] | None = None
+
+    async def publish(self, record: JobRecord, now: datetime) -> None:
+        """Publish a job's first stage and return once the broker has confirmed it.
+
+        Raises:
+            BrokerUnavailable: it was not sent, or no queue took it.
+            LaneFull: the queue refused it.
+            OutcomeUnknown: it was sent and no confirm came in time.
+
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        channel = await self._channel(deadline)
+        headers, properties, body = self._message(record)
+        exchange, routing_key = _address(record, now)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await channel.basic_publish(
+                    body,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    properties=Basic.Properties(
+                        headers=headers,
+                        content_type="application/json",
+                        content_encoding="utf-8",
+                        delivery_mode=PERSISTENT,
+                        message_id=record.id,
+                        timestamp=record.submitted_at,
+                        **properties,
+                    ),
+                    mandatory=True,
+                    wait=False,  # else each publish would hold the channel until the socket drains
+                )
+        except PublishError as exc:
+            raise BrokerUnavailable(f"No queue takes {routing_key!r}: it is not declared.") from exc
+        except DeliveryError as exc:
+            raise LaneFull(f"The queue {record.lane!r} refused the job: it is full.") from exc
+        except (TimeoutError, *_LOST_CONNECTION) as exc:
+            raise OutcomeUnknown(record.id) from exc
+
+    async def ping(self) -> None:
+        """Open the channel if it is not open.
+
+        Raises:
+            BrokerUnavailable: it can't be opened in time.
+
+        """
+        await self._channel(asyncio.get_running_loop().time() + self._timeout_seconds)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._opening:
+            self._opening.cancel()
+        if self._connection:
+            await self._connection.close()
+
+    async def _channel(self, deadline: float) -> Channel:
+        if self._opening is None or _is_lost(self._opening):
+            self._opening = asyncio.create_task(self._open())
+        try:
+            async with asyncio.timeout_at(deadline):
+                # Shielded: who gives up waiting must not cancel it for the others.
+                return await asyncio.shield(self._opening)
+        except TimeoutError as exc:
+            raise BrokerUnavailable("RabbitMQ does not answer; nothing was queued.") from exc
+        except _LOST_CONNECTION as exc:
+            reason = str(exc) or type(exc).__name__
+            raise BrokerUnavailable(f"RabbitMQ refused: {reason}; nothing was queued.") from exc
+
+    async def _open(self) -> Channel:
+        # Declared anew with each connection: the broker may have come back empty.
+        await asyncio.to_thread(self._declare)
+        if self._connection:
+            await self._connection.close()
+        self._connection = await aiormq.connect(self._celery.conf.broker_url)
+        logger.info("connected to RabbitMQ")
+        channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        return cast("Channel", channel)  # the abstract type does not know `wait`
+
+    def _declare(self) -> None:
+        with self._celery.connection_for_write(connect_timeout=self._timeout_seconds) as connection:
+            connection.connect()
+            declare_topology(connection)
+
+    def _message(self, record: JobRecord) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+        """Have Celery build the message of the first stage, with the later ones chained to it."""
+        first, *later = record.stages
+        chain = [
+            self._celery.signature(
+                stage.task,
+                kwargs=stage_arguments(stage.task, record.args),
+                options={"task_id": stage.id, "queue": CATALOGUE[stage.task].lane.queue_name},
+            )
+            for stage in reversed(later)  # Celery takes the next one from the end
+        ]
+        headers, properties, body, _ = self._celery.amqp.as_task_v2(
+            first.id,
+            first.task,
+            kwargs=stage_arguments(first.task, record.args),
+            root_id=record.id,
+            chain=chain or None,
+        )
+        headers["submitted_at"] = record.submitted_at.isoformat()
+        _, _, payload = dumps(body, "json")
+        return headers, properties, payload.encode()
+
+
+def stage_arguments(task: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a job's arguments that one of its stages knows."""
+    known = CATALOGUE[task].args.model_fields
+    return {name: value for name, value in args.items() if name in known}
+
+
+def _address(record: JobRecord, now: datetime) -> tuple[str, str]:
+    """Return exchange and routing key: by way of the broker's delay queues for a later start."""
+    queue = CATALOGUE[record.stages[0].task].lane.queue_name
+    if record.run_at is None or record.run_at <= now:
+        return JOBS.name, queue
+    delay_seconds = math.ceil((record.run_at - now).total_seconds())
+    return _DELAY_EXCHANGE, calculate_routing_key(delay_seconds, queue)
+
+
+def _is_lost(opening: "asyncio.Task[Channel]") -> bool:
+    if not opening.done():
+        return False
+    return opening.cancelled() or opening.exception() is not None or opening.result().is_closed

@@ -1,0 +1,78 @@
+"""What the routes use: made once per process, opened and closed with the application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx2
+from fastapi import Depends, Request
+from obstore.store import ObjectStore
+
+from api.admission import Admission
+from api.broker_stats import BrokerStats
+from api.job_store import JobStore
+from api.publisher import Publisher
+from api.settings import ApiSettings
+from api.submission import Submitter
+from api.uploads import Uploads
+from api.waiting import StateChanges
+from contracts.storage import open_storage
+from contracts.wire import create_celery
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The application's parts."""
+
+    settings: ApiSettings
+    store: JobStore
+    changes: StateChanges
+    publisher: Publisher
+    submitter: Submitter
+    admission: Admission
+    storage: ObjectStore
+    uploads: Uploads
+    broker_stats: BrokerStats
+    upstream: httpx2.AsyncClient
+
+
+@asynccontextmanager
+async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
+    """Make the parts; those that need a server connect when first used, in any order."""
+    celery = create_celery(settings)
+    store = JobStore(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
+    publisher = Publisher(celery, settings.publish_timeout_seconds)
+    changes = StateChanges(store.redis)
+    storage = open_storage(settings.storage_url)
+    uploads = Uploads(storage, settings.max_upload_bytes)
+    changes.start()
+    async with (
+        httpx2.AsyncClient() as upstream,
+        httpx2.AsyncClient(timeout=1.5) as management,
+    ):
+        yield Services(
+            settings=settings,
+            store=store,
+            changes=changes,
+            publisher=publisher,
+            submitter=Submitter(store, publisher, settings.job_ttl_seconds),
+            admission=Admission(settings, uploads),
+            storage=storage,
+            uploads=uploads,
+            broker_stats=BrokerStats(
+                celery, management, settings.rabbitmq_management_url.get_secret_value()
+            ),
+            upstream=upstream,
+        )
+    await changes.close()
+    await publisher.close()
+    await store.close()
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Uses = Annotated[Services, Depends(_services)]

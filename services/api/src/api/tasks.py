@@ -1,0 +1,227 @@
+"""The catalogue, and one route per task to submit a job of it."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from api.errors import (
+    BodyTooLarge,
+    BrokerUnavailable,
+    InvalidField,
+    InvalidRequest,
+    LaneFull,
+    MalformedBody,
+    OutcomeUnknown,
+    ResultsUnavailable,
+    TaskNotFound,
+    responses,
+)
+from api.job_view import POLL_AGAIN_SECONDS, JobView, job_view, new_job_view, wait_for_change
+from api.prefer import preferred_wait_seconds
+from api.services import Services, Uses
+from api.submission import Submission
+from contracts.schemas import Args
+from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
+
+MAX_DELAY = timedelta(days=365)
+SUBMIT_ERRORS = responses(
+    MalformedBody,
+    BodyTooLarge,
+    InvalidRequest,
+    BrokerUnavailable,
+    LaneFull,
+    OutcomeUnknown,
+    ResultsUnavailable,
+)
+
+
+class RetryPolicyView(BaseModel):
+    """How often and how patiently a failing job is tried again."""
+
+    max_attempts: int
+    base_seconds: float
+    max_seconds: float
+
+
+class TaskView(BaseModel):
+    """A kind of work: what it takes, what it gives, and its policies."""
+
+    name: str
+    lane: str
+    summary: str
+    deadline_seconds: float
+    retry: RetryPolicyView
+    stages: list[str]
+    args_schema: dict[str, Any] = Field(description="JSON Schema of the body to submit.")
+    result_schema: dict[str, Any] = Field(description="JSON Schema of the result.")
+
+
+class TaskList(BaseModel):
+    """All kinds of work."""
+
+    tasks: list[TaskView]
+
+
+def create_router() -> APIRouter:
+    """Return the routes below /v1/tasks."""
+    router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+    for spec in CATALOGUE.values():
+        router.add_api_route(
+            f"/{spec.name}/jobs",
+            _submit_endpoint(spec),
+            methods=["POST"],
+            status_code=202,
+            response_model=JobView,
+            summary=f"Submit {spec.name}",
+            description=f"{spec.summary} Runs on the {spec.lane} lane.",
+            operation_id=f"submit_{spec.name.replace('.', '_')}",
+            responses=SUBMIT_ERRORS
+            | {200: {"model": JobView, "description": "Finished within `Prefer: wait=N`."}},
+            tags=["submit"],
+        )
+    router.add_api_route(
+        "", list_tasks, summary="List the tasks", response_model=TaskList, methods=["GET"]
+    )
+    router.add_api_route(
+        "/{name}",
+        show_task,
+        summary="Show one task",
+        response_model=TaskView,
+        responses=responses(TaskNotFound),
+        methods=["GET"],
+    )
+    router.add_api_route(
+        "/{name}/jobs",
+        submit_unknown,
+        methods=["POST"],
+        include_in_schema=False,
+    )
+    return router
+
+
+async def list_tasks() -> TaskList:
+    """Return every task with the JSON Schemas of its arguments and result."""
+    return TaskList(tasks=[_task_view(spec) for spec in CATALOGUE.values()])
+
+
+async def show_task(name: str) -> TaskView:
+    """Return one task with the JSON Schemas of its arguments and result."""
+    return _task_view(find_task(name))
+
+
+async def submit_unknown(name: str) -> None:
+    """Refuse a job of a task that is not in the catalogue: those that are have their own route."""
+    find_task(name)
+
+
+def find_task(name: str) -> TaskSpec[Any, Any]:
+    """Return a task of the catalogue.
+
+    Raises:
+        TaskNotFound: there is none of that name.
+
+    """
+    spec = CATALOGUE.get(name)
+    if spec is None:
+        raise TaskNotFound(f"No task {name!r}; there are: {', '.join(CATALOGUE)}.", task=name)
+    return spec
+
+
+def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> datetime | None:
+    """Return when a job is due, from at most one of both.
+
+    Raises:
+        InvalidRequest: both are given, or it is too far away.
+
+    """
+    now = datetime.now(UTC)
+    if run_at is not None and delay_seconds is not None:
+        raise InvalidRequest(
+            [
+                InvalidField(
+                    field="delay", value=delay_seconds, rule="give delay or run_at, not both"
+                )
+            ]
+        )
+    if delay_seconds:
+        return now + timedelta(seconds=delay_seconds)
+    if run_at is not None and run_at > now + MAX_DELAY:
+        rule = f"must be within the next {MAX_DELAY.days} days"
+        raise InvalidRequest([InvalidField(field="run_at", value=run_at.isoformat(), rule=rule)])
+    return run_at
+
+
+def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobView]]:
+    optional = not any(field.is_required() for field in spec.args.model_fields.values())
+    args_type: Any = Annotated[spec.args, Body()]
+
+    async def submit(
+        services: Uses,
+        response: Response,
+        args: args_type,
+        delay: Annotated[
+            float | None,
+            Query(ge=0, le=MAX_DELAY.total_seconds(), description="Seconds until the job starts."),
+        ] = None,
+        run_at: Annotated[
+            AwareDatetime | None, Query(description="When the job starts, with a time zone.")
+        ] = None,
+        prefer: Annotated[
+            str | None,
+            Header(description="`wait=N`: wait up to N ≤ 60 s for the result (RFC 7240)"),
+        ] = None,
+    ) -> JobView:
+        admitted = await services.admission.admit(args)
+        submission = Submission(spec, admitted, resolve_run_at(run_at, delay))
+        return await submit_and_answer(services, response, submission, prefer)
+
+    if optional:
+        submit.__defaults__ = (spec.args(), *(submit.__defaults__ or ()))
+    return submit
+
+
+async def submit_and_answer(
+    services: Services, response: Response, submission: Submission, prefer: str | None
+) -> JobView:
+    """Submit a job and show it: as accepted, or as finished when the client preferred to wait."""
+    wait_seconds = preferred_wait_seconds(prefer)
+    record = await services.submitter.submit(submission)
+    response.headers["Location"] = f"/v1/jobs/{record.id}"
+    if wait_seconds:
+        response.headers["Preference-Applied"] = f"wait={wait_seconds}"
+        snapshot = await wait_for_change(
+            services.store, services.changes, record.id, wait_seconds, until_terminal=True
+        )
+        view = job_view(snapshot)
+        if snapshot.status.state.is_terminal:
+            response.status_code = 200
+            return view
+    else:
+        view = new_job_view(record)
+    response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    return view
+
+
+def _task_view(spec: TaskSpec[Any, Any]) -> TaskView:
+    args: type[Args] = spec.args
+    return TaskView(
+        name=spec.name,
+        lane=spec.lane,
+        summary=spec.summary,
+        deadline_seconds=spec.deadline.total_seconds(),
+        retry=_retry_view(spec.retry),
+        stages=[stage.name for stage in spec.stages],
+        args_schema=args.model_json_schema(),
+        result_schema=spec.result.model_json_schema(mode="serialization"),
+    )
+
+
+def _retry_view(policy: RetryPolicy) -> RetryPolicyView:
+    return RetryPolicyView(
+        max_attempts=policy.max_attempts,
+        base_seconds=policy.base_seconds,
+        max_seconds=policy.max_seconds,
+    )
