@@ -33,6 +33,11 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+def answer_one(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+
 def nobody(_: int) -> None:
     """Take the number of those done."""
 
@@ -77,6 +82,20 @@ def test_server_that_says_nothing_is_retryable() -> None:
     hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.2))
     with silent_port() as port, pytest.raises(RetryableError, match="did not answer"):
         hasty.fetch(f"http://127.0.0.1:{port}/", DEADLINE)
+
+
+def test_kept_connection_that_the_server_closed_is_replaced(fetcher: Fetcher) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        calls = pool.submit(lambda: [fetcher.fetch(url, DEADLINE).status for _ in range(2)])
+        first, _ = server.accept()
+        answer_one(first)
+        with first:
+            first.recv(4096)  # the second request; it gets no answer
+        second, _ = server.accept()
+        with second:
+            answer_one(second)
+        assert calls.result(DEADLINE) == [200, 200]
 
 
 def test_refused_connection_is_retryable_and_named(fetcher: Fetcher) -> None:

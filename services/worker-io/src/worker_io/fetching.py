@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
@@ -124,12 +125,21 @@ class Fetcher:
     async def _get(self, url: str) -> tuple[int, int, str | None]:
         target = url
         for _ in range(self._limits.max_redirects + 1):
-            async with self._opened().stream("GET", self._allowed.admit(target)) as response:
+            async with aclosing(await self._send(self._allowed.admit(target))) as response:
                 if response.next_request is None:
                     size = await self._size(response)
                     return response.status_code, size, response.headers.get("content-type")
                 target = str(response.next_request.url)
         raise RejectedError(f"{url} redirects more than {self._limits.max_redirects} times")
+
+    async def _send(self, url: str) -> httpx2.Response:
+        client = self._opened()
+        try:
+            return await client.send(client.build_request("GET", url), stream=True)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError):
+            # A kept connection that its server was just closing; a GET may be repeated
+            # (RFC 9110, section 9.2.2).
+            return await client.send(client.build_request("GET", url), stream=True)
 
     async def _size(self, response: httpx2.Response) -> int:
         size = 0
