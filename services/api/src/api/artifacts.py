@@ -5,11 +5,10 @@ import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from email.utils import format_datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import obstore
-from obstore import ObjectMeta
 from obstore.store import ObjectStore
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -17,6 +16,9 @@ from starlette.responses import Response, StreamingResponse
 
 from api.errors import ArtifactNotFound, RangeNotSatisfiable
 from contracts.storage import artifact_key, artifact_prefix
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta  # known to its type stubs only
 
 _CHUNK_BYTES: Final = 256 * 1024
 _SINGLE_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
@@ -87,7 +89,7 @@ def media_type(name: str) -> str:
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
-def _view(job_id: str, meta: ObjectMeta) -> ArtifactView:
+def _view(job_id: str, meta: "ObjectMeta") -> ArtifactView:
     name = meta["path"].rsplit("/", 1)[-1]
     return ArtifactView(
         name=name,
@@ -98,7 +100,7 @@ def _view(job_id: str, meta: ObjectMeta) -> ArtifactView:
     )
 
 
-def _headers(meta: ObjectMeta, name: str) -> dict[str, str]:
+def _headers(meta: "ObjectMeta", name: str) -> dict[str, str]:
     etag = (meta["e_tag"] or f"{meta['last_modified'].timestamp()}-{meta['size']}").strip('"')
     return {
         "ETag": f'"{etag}"',

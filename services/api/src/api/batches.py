@@ -93,6 +93,7 @@ def create_router() -> APIRouter:
         status_code=202,
         summary="Submit many jobs",
         response_model=BatchAccepted,
+        response_model_exclude_none=True,
         responses=responses(
             MalformedBody,
             BodyTooLarge,

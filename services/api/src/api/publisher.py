@@ -7,9 +7,8 @@ publishes wait for their confirms at once on one channel.
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import aiormq
 from aiormq.abc import AbstractConnection
@@ -21,7 +20,6 @@ from aiormq.exceptions import (
     PublishError,
 )
 from celery import Celery
-from kombu.serialization import dumps
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 from pamqp.commands import Basic
 
@@ -29,8 +27,8 @@ from api.errors import BrokerUnavailable, LaneFull, OutcomeUnknown
 from contracts.lanes import JOBS, declare_topology
 from contracts.records import JobRecord
 from contracts.tasks import CATALOGUE
+from contracts.wire import PERSISTENT, build_message
 
-PERSISTENT: Final = 2
 _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
 _LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 
@@ -57,22 +55,22 @@ class Publisher:
         """
         deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         channel = await self._channel(deadline)
-        headers, properties, body = self._message(record)
+        message = build_message(self._celery, record)
         exchange, routing_key = _address(record, now)
         try:
             async with asyncio.timeout_at(deadline):
                 await channel.basic_publish(
-                    body,
+                    message.body,
                     exchange=exchange,
                     routing_key=routing_key,
                     properties=Basic.Properties(
-                        headers=headers,
-                        content_type="application/json",
-                        content_encoding="utf-8",
+                        headers=message.headers,
+                        content_type=message.content_type,
+                        content_encoding=message.content_encoding,
+                        correlation_id=message.correlation_id,
                         delivery_mode=PERSISTENT,
                         message_id=record.id,
                         timestamp=record.submitted_at,
-                        **properties,
                     ),
                     mandatory=True,
                     wait=False,  # else each publish would hold the channel until the socket drains
@@ -127,34 +125,6 @@ class Publisher:
         with self._celery.connection_for_write(connect_timeout=self._timeout_seconds) as connection:
             connection.connect()
             declare_topology(connection)
-
-    def _message(self, record: JobRecord) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-        """Have Celery build the message of the first stage, with the later ones chained to it."""
-        first, *later = record.stages
-        chain = [
-            self._celery.signature(
-                stage.task,
-                kwargs=stage_arguments(stage.task, record.args),
-                options={"task_id": stage.id, "queue": CATALOGUE[stage.task].lane.queue_name},
-            )
-            for stage in reversed(later)  # Celery takes the next one from the end
-        ]
-        headers, properties, body, _ = self._celery.amqp.as_task_v2(
-            first.id,
-            first.task,
-            kwargs=stage_arguments(first.task, record.args),
-            root_id=record.id,
-            chain=chain or None,
-        )
-        headers["submitted_at"] = record.submitted_at.isoformat()
-        _, _, payload = dumps(body, "json")
-        return headers, properties, payload.encode()
-
-
-def stage_arguments(task: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a job's arguments that one of its stages knows."""
-    known = CATALOGUE[task].args.model_fields
-    return {name: value for name, value in args.items() if name in known}
 
 
 def _address(record: JobRecord, now: datetime) -> tuple[str, str]:

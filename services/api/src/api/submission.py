@@ -5,13 +5,13 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from api.errors import ApiError, OutcomeUnknown, ResultsUnavailable
 from api.job_store import JobStore
 from api.publisher import Publisher
-from contracts.records import JobRecord, stages_of
+from contracts.records import JobRecord, new_record
 from contracts.schemas import Args
 from contracts.tasks import TaskSpec
 
@@ -36,7 +36,7 @@ class Submitter:
     def __init__(self, store: JobStore, publisher: Publisher, job_ttl_seconds: int) -> None:
         self._store = store
         self._publisher = publisher
-        self._job_ttl = timedelta(seconds=job_ttl_seconds)
+        self._job_ttl_seconds = job_ttl_seconds
 
     async def submit(self, submission: Submission) -> JobRecord:
         """Accept one job; when this returns, the broker has it.
@@ -63,18 +63,12 @@ class Submitter:
 
     def record(self, submission: Submission, batch: str | None = None) -> JobRecord:
         """Return the record of a new job."""
-        now = datetime.now(UTC)
-        job_id = str(uuid.uuid4())
-        spec = submission.spec
-        return JobRecord(
-            id=job_id,
-            task=spec.name,
-            lane=spec.lane,
-            args=submission.args.model_dump(mode="json"),
-            stages=stages_of(job_id, [stage.name for stage in spec.stages]),
-            submitted_at=now,
+        return new_record(
+            submission.spec,
+            submission.args,
+            job_id=str(uuid.uuid4()),
+            ttl_seconds=self._job_ttl_seconds,
             run_at=submission.run_at,
-            expires_at=max(now, submission.run_at or now) + self._job_ttl,
             batch=batch,
         )
 

@@ -1,10 +1,11 @@
 """The catalogue, and one route per task to submit a job of it."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.errors import (
@@ -63,6 +64,14 @@ class TaskList(BaseModel):
     """All kinds of work."""
 
     tasks: list[TaskView]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """When a job is due, and for how many seconds the client would wait for its result."""
+
+    run_at: datetime | None
+    wait_seconds: int
 
 
 def create_router() -> APIRouter:
@@ -154,6 +163,22 @@ def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> date
     return run_at
 
 
+def submit_options(
+    delay: Annotated[
+        float | None,
+        Query(ge=0, le=MAX_DELAY.total_seconds(), description="Seconds until the job starts."),
+    ] = None,
+    run_at: Annotated[
+        AwareDatetime | None, Query(description="When the job starts, with a time zone.")
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: wait up to N ≤ 60 s for the result (RFC 7240)")
+    ] = None,
+) -> SubmitOptions:
+    """Read when a job is due and how long the client would wait for it."""
+    return SubmitOptions(resolve_run_at(run_at, delay), preferred_wait_seconds(prefer))
+
+
 def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobView]]:
     optional = not any(field.is_required() for field in spec.args.model_fields.values())
     args_type: Any = Annotated[spec.args, Body()]
@@ -161,33 +186,22 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobVie
     async def submit(
         services: Uses,
         response: Response,
+        options: Annotated[SubmitOptions, Depends(submit_options)],
         args: args_type,
-        delay: Annotated[
-            float | None,
-            Query(ge=0, le=MAX_DELAY.total_seconds(), description="Seconds until the job starts."),
-        ] = None,
-        run_at: Annotated[
-            AwareDatetime | None, Query(description="When the job starts, with a time zone.")
-        ] = None,
-        prefer: Annotated[
-            str | None,
-            Header(description="`wait=N`: wait up to N ≤ 60 s for the result (RFC 7240)"),
-        ] = None,
     ) -> JobView:
         admitted = await services.admission.admit(args)
-        submission = Submission(spec, admitted, resolve_run_at(run_at, delay))
-        return await submit_and_answer(services, response, submission, prefer)
+        submission = Submission(spec, admitted, options.run_at)
+        return await _submit_and_answer(services, response, submission, options.wait_seconds)
 
     if optional:
-        submit.__defaults__ = (spec.args(), *(submit.__defaults__ or ()))
+        submit.__defaults__ = (spec.args(),)
     return submit
 
 
-async def submit_and_answer(
-    services: Services, response: Response, submission: Submission, prefer: str | None
+async def _submit_and_answer(
+    services: Services, response: Response, submission: Submission, wait_seconds: int
 ) -> JobView:
     """Submit a job and show it: as accepted, or as finished when the client preferred to wait."""
-    wait_seconds = preferred_wait_seconds(prefer)
     record = await services.submitter.submit(submission)
     response.headers["Location"] = f"/v1/jobs/{record.id}"
     if wait_seconds:

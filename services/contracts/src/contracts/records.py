@@ -5,11 +5,14 @@ publishing, by whoever submits; Celery's *meta* only by workers; *attempts* are 
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
+
+from contracts.schemas import Args
+from contracts.tasks import TaskSpec
 
 META_PREFIX: Final = "celery-task-meta-"
 """Celery's own prefix; a state change is published on a channel of the key's name."""
@@ -172,12 +175,35 @@ def meta_key(task_id: str) -> str:
     return META_PREFIX + task_id
 
 
-def stages_of(job_id: str, names: Sequence[str]) -> list[Stage]:
-    """Name the Celery tasks of a job: earlier stages get ids derived from the job's."""
-    earlier = [
-        Stage(id=f"{job_id}.{number}", task=name) for number, name in enumerate(names[:-1], 1)
+def new_record(  # noqa: PLR0913 - a record has these facts
+    spec: TaskSpec[Any, Any],
+    args: Args,
+    *,
+    job_id: str,
+    ttl_seconds: int,
+    run_at: datetime | None = None,
+    batch: str | None = None,
+) -> JobRecord:
+    """Describe a job that is submitted now; its lifetime counts from when it is due.
+
+    The last stage carries the job's id, earlier ones get ids derived from it.
+    """
+    now = datetime.now(UTC)
+    *earlier, last = spec.stages
+    stages = [
+        Stage(id=f"{job_id}.{number}", task=stage.name) for number, stage in enumerate(earlier, 1)
     ]
-    return [*earlier, Stage(id=job_id, task=names[-1])]
+    return JobRecord(
+        id=job_id,
+        task=spec.name,
+        lane=spec.lane,
+        args=args.model_dump(mode="json"),
+        stages=[*stages, Stage(id=job_id, task=last.name)],
+        submitted_at=now,
+        run_at=run_at,
+        expires_at=max(now, run_at or now) + timedelta(seconds=ttl_seconds),
+        batch=batch,
+    )
 
 
 def derive_status(

@@ -5,15 +5,20 @@ its own. Messages are Celery protocol 2 in JSON, so that any Celery client or wo
 """
 
 import socket
+from dataclasses import dataclass
 from typing import Any, Final
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
+from kombu.serialization import dumps
 
 from contracts.lanes import LANE_QUEUES, Lane
-from contracts.records import Attempt, attempts_key
+from contracts.records import Attempt, JobRecord, attempts_key, record_key
 from contracts.settings import SharedSettings
 from contracts.tasks import CATALOGUE
+
+PERSISTENT: Final = 2
+"""AMQP delivery mode of messages that survive a restart of the broker."""
 
 BROKER_TRANSPORT_OPTIONS: Final[dict[str, Any]] = {
     "confirm_publish": True,
@@ -36,6 +41,14 @@ class ResultBackend(RedisBackend):
 
     def on_task_call(self, producer: object, task_id: str) -> None:
         """Do nothing."""
+
+    def create_record(self, record: JobRecord) -> bool:
+        """Write the record of a new job; return False if there is one of its id already."""
+        key, value = record_key(record.id), record.model_dump_json()
+        created = self.ensure(
+            lambda: self.client.set(key, value, nx=True, exat=record.expires_at), ()
+        )
+        return bool(created)
 
     def append_attempt(self, job_id: str, attempt: Attempt) -> None:
         """Append to a job's attempts, retrying as results are: a lost history would mislead."""
@@ -103,3 +116,49 @@ def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) 
 def _backend_url(settings: SharedSettings) -> str:
     backend = f"{ResultBackend.__module__}:{ResultBackend.__qualname__}"
     return f"{backend}+{settings.result_url.get_secret_value()}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobMessage:
+    """A job's message: Celery protocol 2, ready for any AMQP client."""
+
+    headers: dict[str, Any]
+    body: bytes
+    content_type: str
+    content_encoding: str
+    correlation_id: str
+
+
+def build_message(app: Celery, record: JobRecord) -> JobMessage:
+    """Have Celery build the message of a job's first stage, with the later ones chained to it."""
+    first, *later = record.stages
+    chain = [
+        app.signature(
+            stage.task,
+            kwargs=_known_arguments(stage.task, record.args),
+            options={"task_id": stage.id, "queue": CATALOGUE[stage.task].lane.queue_name},
+        )
+        for stage in reversed(later)  # Celery takes the next one from the end
+    ]
+    headers, properties, body, _ = app.amqp.as_task_v2(
+        first.id,
+        first.task,
+        kwargs=_known_arguments(first.task, record.args),
+        root_id=record.id,
+        chain=chain or None,
+    )
+    headers["submitted_at"] = record.submitted_at.isoformat()
+    content_type, content_encoding, payload = dumps(body, "json")
+    return JobMessage(
+        headers=headers,
+        body=payload.encode(),
+        content_type=content_type,
+        content_encoding=content_encoding,
+        correlation_id=properties["correlation_id"],
+    )
+
+
+def _known_arguments(task: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a job's arguments that one of its stages knows."""
+    known = CATALOGUE[task].args.model_fields
+    return {name: value for name, value in args.items() if name in known}

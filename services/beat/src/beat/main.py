@@ -1,0 +1,40 @@
+"""Start beat: `python -m beat.main`. Exactly one should run; a second one does no harm."""
+
+from functools import partial
+from typing import Any, Final
+
+from celery import signals
+
+from beat.schedule import create_schedule
+from beat.scheduler import JobScheduler
+from beat.settings import BeatSettings
+from contracts.logs import configure_logging
+from contracts.wire import create_celery
+
+MAX_LOOP_SECONDS: Final = 10
+"""How long the loop sleeps at most, and so how old a heartbeat may become."""
+
+
+def main() -> None:
+    """Read the environment and submit what is due, until SIGTERM."""
+    settings = BeatSettings()
+    configure_logging("beat", settings.log_level)
+    app = create_celery(settings)
+    app.conf.beat_schedule = create_schedule(settings.recipients)
+    app.conf.beat_max_loop_interval = MAX_LOOP_SECONDS
+    signals.setup_logging.connect(_keep_logging)
+    scheduler: Any = partial(JobScheduler, heartbeat_file=settings.heartbeat_file)
+    app.Beat(
+        scheduler_cls=scheduler,
+        schedule=str(settings.beat_state_file),
+        redirect_stdouts=False,
+        quiet=True,
+    ).run()
+
+
+def _keep_logging(**_: object) -> None:
+    """Receive setup_logging, so that Celery does not set up its own."""
+
+
+if __name__ == "__main__":
+    main()

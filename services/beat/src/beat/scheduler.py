@@ -1,0 +1,38 @@
+"""Celery's scheduler, made to submit jobs that have a record and an id derived from their tick."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from celery.beat import PersistentScheduler
+
+from beat.submission import submit, tick_id
+
+
+class JobScheduler(PersistentScheduler):
+    """Submits due entries; touches a heartbeat file with every turn of the loop."""
+
+    def __init__(self, *args: Any, heartbeat_file: Path | None, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
+        self._heartbeat_file = heartbeat_file
+        super().__init__(*args, **kwargs)
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
+        """Run what is due; return the seconds until the next look."""
+        if self._heartbeat_file:
+            self._heartbeat_file.touch()
+        return float(super().tick(*args, **kwargs))
+
+    def apply_async(
+        self,
+        entry: Any,  # noqa: ANN401 - a ScheduleEntry, whose stubs make every field optional
+        producer: object = None,  # noqa: ARG002 - a connection of its own is opened each time
+        advance: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        **_: object,
+    ) -> None:
+        """Submit the job of an entry's tick."""
+        if advance:
+            entry = self.reserve(entry)
+        fields = {
+            name: value() if callable(value) else value for name, value in entry.kwargs.items()
+        }
+        submit(self.app, entry.task, fields, tick_id(entry.name, datetime.now(UTC)))

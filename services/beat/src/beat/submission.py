@@ -1,0 +1,76 @@
+"""Submitting a scheduled job as the API does: the record first, then the confirmed message."""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, cast
+
+from celery import Celery
+
+from contracts.lanes import JOBS, declare_topology
+from contracts.records import JobRecord, new_record, record_key
+from contracts.tasks import CATALOGUE
+from contracts.wire import PERSISTENT, ResultBackend, build_message
+
+_TICKS: Final = uuid.UUID("6f1a3e52-6c53-4c0f-9d0e-1d8f3b0a7c11")
+_CONNECT_RETRIES: Final = 60
+_CONNECT_INTERVAL_SECONDS: Final = 5
+
+logger = logging.getLogger(__name__)
+
+
+def tick_id(entry: str, tick: datetime) -> str:
+    """Return the id of the job of an entry's tick: the same from every beat, in that minute."""
+    return str(uuid.uuid5(_TICKS, f"{entry} {tick:%Y-%m-%dT%H:%M}"))
+
+
+def submit(app: Celery, task: str, fields: Mapping[str, Any], job_id: str) -> bool:
+    """Submit a job unless one of that id exists; return whether it was submitted.
+
+    Waits some minutes for a broker that is down: a tick that fails is not repeated.
+
+    Raises:
+        pydantic.ValidationError: the schedule has arguments that the task does not take.
+        kombu.exceptions.OperationalError: the broker stayed away.
+
+    """
+    spec = CATALOGUE[task]
+    record = new_record(
+        spec,
+        spec.args.model_validate(fields),
+        job_id=job_id,
+        ttl_seconds=int(app.conf.result_expires),
+    )
+    backend = cast("ResultBackend", app.backend)
+    if not backend.create_record(record):
+        logger.info("%s[%s] was submitted by another beat", task, job_id)
+        return False
+    try:
+        _publish(app, record)
+    except Exception:
+        backend.client.delete(record_key(record.id))
+        raise
+    logger.info("%s[%s] submitted", task, job_id)
+    return True
+
+
+def _publish(app: Celery, record: JobRecord) -> None:
+    message = build_message(app, record)
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(
+            max_retries=_CONNECT_RETRIES, interval_max=_CONNECT_INTERVAL_SECONDS
+        )
+        declare_topology(connection)
+        app.amqp.Producer(connection).publish(
+            message.body,
+            exchange=JOBS.name,
+            routing_key=CATALOGUE[record.stages[0].task].lane.queue_name,
+            headers=message.headers,
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            correlation_id=message.correlation_id,
+            message_id=record.id,
+            delivery_mode=PERSISTENT,
+            mandatory=True,
+        )
