@@ -5,7 +5,6 @@ folder used again has its data again.
 """
 
 import secrets
-import shutil
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from typing import Final, Self
 import httpx2
 
 from local_stack.install import MissingServersError, find_program
-from local_stack.ports import free_ports, is_listening
+from local_stack.ports import free_ports, is_free
 from local_stack.programs import ChildProcess, Program, basic_env
 
 USER: Final = "twinlane"
@@ -89,9 +88,10 @@ class PrivateServer:
 class RabbitMQServer(PrivateServer):
     """RabbitMQ 3.10 or later with its management plugin and its own epmd."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, management_port: int | None = None) -> None:
         super().__init__(folder)
-        self.port, self.management_port, self._dist_port, self._epmd_port = free_ports(4)
+        self.port, free, self._dist_port, self._epmd_port = free_ports(4)
+        self.management_port = management_port or free
         self.password = self._password()
 
     @property
@@ -120,7 +120,7 @@ class RabbitMQServer(PrivateServer):
                 argv=[_required("epmd"), "-port", str(self._epmd_port), "-address", self.host],
                 env=env,
                 cwd=self.folder,
-                is_ready=lambda: is_listening(self._epmd_port),
+                is_ready=lambda: not is_free(self._epmd_port),
             ),
             Program(
                 name="rabbitmq",
@@ -238,7 +238,7 @@ maxmemory-policy noeviction
 
 
 def _required(program: str) -> str:
-    path = find_program(program) or shutil.which(program)
+    path = find_program(program)
     if path is None:
         raise MissingServersError(f"{program} is not on this machine: run `make up` to install it")
     return path

@@ -1,0 +1,80 @@
+# Everything starts from here: `make help`. Needs make, git and Python 3.11 or newer; Docker is used
+# where it answers. What a target needs beyond that, it sets up by itself.
+
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.8
+UV := .local/tools/bin/uv
+BIN := .venv/bin
+READY := .venv/.ready
+
+# DOCKER=0 and DOCKER=1 decide for the tests' servers as they do for `up`.
+ifeq ($(DOCKER),0)
+export TWINLANE_TEST_SERVERS := local
+else ifeq ($(DOCKER),1)
+export TWINLANE_TEST_SERVERS := docker
+endif
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Settings, on the command line or in .env: DOCKER=0 or 1, API_PORT, FLOWER_PORT, HTTPBIN_PORT,"
+	@echo "  IO_WORKERS, CPU_WORKERS. For example: make up CPU_WORKERS=2 API_PORT=8001"
+
+$(READY): uv.lock pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml) deploy/local/bootstrap
+	@deploy/local/bootstrap $(UV_VERSION)
+	@touch $@
+
+.PHONY: up
+up: $(READY) ## Start everything, run one real job, show where things are
+	@$(BIN)/python -m local_stack up
+
+.PHONY: run
+run: $(READY) ## The same without Docker and in the foreground, with live logs; Ctrl-C stops it
+	@$(BIN)/python -m local_stack run
+
+.PHONY: down
+down: $(READY) ## Stop everything and remove its data
+	@$(BIN)/python -m local_stack down
+
+.PHONY: logs
+logs: $(READY) ## Follow the logs of what `up` has started
+	@$(BIN)/python -m local_stack logs
+
+.PHONY: test
+test: $(READY) ## Run the unit, integration and e2e tests
+	$(BIN)/pytest tests/unit tests/integration tests/e2e
+
+.PHONY: test-unit
+test-unit: $(READY) ## Run the tests that need no server
+	$(BIN)/pytest tests/unit
+
+.PHONY: test-integration
+test-integration: $(READY) ## Run the tests against a real RabbitMQ and Redis
+	$(BIN)/pytest tests/integration
+
+.PHONY: test-e2e
+test-e2e: $(READY) ## Run the tests against a whole stack
+	$(BIN)/pytest tests/e2e
+
+.PHONY: check
+check: $(READY) ## Check format, lint, types, imports and unit tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit
+
+.PHONY: format
+format: $(READY) ## Format the code and fix what can be fixed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: lock
+lock: $(READY) ## Bring uv.lock up to date with the pyproject.toml files
+	$(UV) lock
+
+.PHONY: clean
+clean: ## Remove environments and caches (`make down` first)
+	@if [ -e .local/stack ]; then echo "a stack is there: run make down first" >&2; exit 1; fi
+	rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

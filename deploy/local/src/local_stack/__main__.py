@@ -1,0 +1,92 @@
+"""`python -m local_stack up|run|down|logs`, which the Makefile's targets call."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from local_stack import compose, stack
+from local_stack.first_job import FirstJobError, run_first_job, summary
+from local_stack.install import MissingServersError
+from local_stack.programs import NotReadyError
+from local_stack.settings import SettingError, StackSettings
+
+_FOLDER: Final = Path(".local/stack")
+_EXAMPLE: Final = Path("examples/vendas.csv")
+_ERRORS: Final = (
+    FirstJobError,
+    MissingServersError,
+    NotReadyError,
+    SettingError,
+    stack.StackError,
+)
+
+
+def main() -> int:
+    """Do what the command line asks for, in the project's folder."""
+    parser = argparse.ArgumentParser(prog="local_stack")
+    parser.add_argument("command", choices=("up", "run", "down", "logs"))
+    parser.add_argument("--folder", type=Path, default=_FOLDER, help="of the stack without Docker")
+    arguments = parser.parse_args()
+    command = {"up": _up, "run": _run, "down": _down, "logs": _logs}[arguments.command]
+    try:
+        return command(StackSettings.read(Path.cwd()), arguments.folder)
+    except _ERRORS as exc:
+        print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - the command's answer
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _up(settings: StackSettings, folder: Path) -> int:
+    if _wants_docker(settings, folder):
+        api_url, places = f"http://localhost:{settings.api_port}", compose.start(settings)
+    else:
+        state = stack.start(folder, settings)
+        api_url, places = state.api_url, state.places
+    job = run_first_job(api_url, settings.root / _EXAMPLE)
+    width = max(map(len, places))
+    print("\nTwinlane is up. Its first job:")  # noqa: T201 - the command's answer
+    print(*(f"  {line}" for line in summary(job)), sep="\n")  # noqa: T201
+    print(f"  all of it: {api_url}/v1/jobs/{job['id']}\n")  # noqa: T201
+    print(*(f"{name:<{width}}  {place}" for name, place in places.items()), sep="\n")  # noqa: T201
+    print("\n`make down` stops it and removes its data.")  # noqa: T201
+    return 0
+
+
+def _run(settings: StackSettings, folder: Path) -> int:
+    return stack.run(folder, settings, sys.stdout)
+
+
+def _down(settings: StackSettings, folder: Path) -> int:
+    stopped = stack.stop(folder, settings.stop_grace_seconds)
+    if settings.docker is not False and compose.docker_works():
+        stopped = compose.stop(settings) or stopped
+    print("stopped; nothing is left" if stopped else "nothing was running")  # noqa: T201 - the command's answer
+    return 0
+
+
+def _logs(settings: StackSettings, folder: Path) -> int:
+    log = folder / stack.LOG
+    if not stack.is_running(folder) and compose.docker_works() and compose.is_running(settings):
+        compose.follow_logs(settings)
+    elif log.exists():
+        os.execvp("tail", ["tail", "-n", "100", "-f", str(log)])  # noqa: S606, S607 - tail is everywhere
+    else:
+        raise stack.StackError("nothing is running: start it with `make up`")
+    return 0
+
+
+def _wants_docker(settings: StackSettings, folder: Path) -> bool:
+    """Choose as the person did; otherwise what is running already, otherwise Docker if it works."""
+    if settings.docker is False or (settings.docker is None and stack.is_running(folder)):
+        return False
+    works = compose.docker_works()
+    if settings.docker and not works:
+        raise stack.StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
+    return works
+
+
+if __name__ == "__main__":
+    sys.exit(main())

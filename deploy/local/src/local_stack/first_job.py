@@ -1,0 +1,72 @@
+"""One real job through a running stack: a CSV is uploaded, cleaned and imported."""
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+_JOB_SECONDS: Final = 120
+_TERMINAL: Final = {"succeeded", "failed", "cancelled"}
+
+
+class FirstJobError(Exception):
+    """The job did not succeed; says what the API answered."""
+
+
+def run_first_job(api_url: str, csv: Path) -> dict[str, Any]:
+    """Send a CSV through the stack and return the job as the API shows it in the end.
+
+    Raises:
+        FirstJobError: the API can't be reached or refuses, or the job did not succeed.
+
+    """
+    try:
+        # A wait of 30 s is asked for below, and answering it may take a moment longer.
+        with httpx2.Client(base_url=f"{api_url}/v1", timeout=45) as api:
+            with csv.open("rb") as content:
+                _ask(api, "POST", "/files", files={"file": (csv.name, content, "text/csv")})
+            job = _ask(
+                api,
+                "POST",
+                "/tasks/cpu.process_csv/jobs",
+                json={"filename": csv.name},
+                headers={"Prefer": "wait=30"},
+            )
+            job = _until_terminal(api, job)
+    except httpx2.HTTPError as exc:
+        raise FirstJobError(f"the API at {api_url} could not be reached: {exc}") from exc
+    if job["state"] != "succeeded":
+        raise FirstJobError(f"job {job['id']} is {job['state']}: {job}")
+    return job
+
+
+def summary(job: dict[str, Any]) -> list[str]:
+    """Return what a person wants to know of the job, a line each."""
+    result = job["result"]
+    counts = {"in": "rows_in", "clean": "rows_clean", "quarantined": "rows_quarantined"}
+    numbers = ", ".join(f"{result[field]:,} {what}" for what, field in counts.items())
+    lines = [f"{result['filename']}: {numbers} (rows)"]
+    if sales := result.get("sales"):
+        lines.append(f"imported {sales['rows']:,} sales of {', '.join(sales['months'])}")
+    lines.append(f"files: {', '.join(result['artifacts'])}")
+    return lines
+
+
+def _until_terminal(api: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
+    deadline = time.monotonic() + _JOB_SECONDS
+    while job["state"] not in _TERMINAL or "result" not in job:
+        if time.monotonic() > deadline:
+            raise FirstJobError(f"job {job['id']} is still {job['state']} after {_JOB_SECONDS} s")
+        job = _ask(api, "GET", f"/jobs/{job['id']}", params={"wait": "10"})
+        if job["state"] in _TERMINAL:
+            break
+    return job
+
+
+def _ask(api: httpx2.Client, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx2's own arguments
+    answer = api.request(method, path, **request)
+    if not answer.is_success:
+        raise FirstJobError(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
+    body: dict[str, Any] = answer.json()
+    return body

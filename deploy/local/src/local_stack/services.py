@@ -1,0 +1,241 @@
+"""The parts of the stack as programs: what runs each, what it may know, when it is ready."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+from local_stack.ports import free_ports, is_listening
+from local_stack.programs import Program, basic_env
+from local_stack.servers import RabbitMQServer, RedisServer
+from local_stack.settings import StackSettings
+
+HOST: Final = "127.0.0.1"
+
+_SHARED: Final = (
+    "BROKER_URL",
+    "RESULT_URL",
+    "STORAGE_URL",
+    "JOB_TTL_SECONDS",
+    "LOG_LEVEL",
+)
+_STORAGE: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ALLOW_HTTP",
+)
+SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "api": (
+        *_SHARED,
+        *_STORAGE,
+        "API_HOST",
+        "API_PORT",
+        "RABBITMQ_MANAGEMENT_URL",
+        "HTTPBIN_URL",
+        "FETCH_ALLOWED_HOSTS",
+        "REPORT_ALLOWED_RECIPIENTS",
+        "MAX_UPLOAD_BYTES",
+        "MAX_BODY_BYTES",
+        "MAX_BATCH_ITEMS",
+        "UPLOAD_TTL_SECONDS",
+        "PUBLISH_TIMEOUT_SECONDS",
+        "RESULTS_TIMEOUT_SECONDS",
+    ),
+    "worker-io": (
+        *_SHARED,
+        *_STORAGE,
+        "IO_CONCURRENCY",
+        "SMTP_HOST",
+        "SMTP_PORT",
+        "SMTP_TIMEOUT_SECONDS",
+        "MAIL_FROM",
+        "FETCH_ALLOWED_HOSTS",
+        "FETCH_TIMEOUT_SECONDS",
+        "FETCH_MAX_BYTES",
+        "FETCH_MAX_REDIRECTS",
+        "FETCH_MAX_CONNECTIONS",
+        "FAN_OUT_CONCURRENCY",
+        "REPORT_ALLOWED_RECIPIENTS",
+        "UPLOAD_TTL_SECONDS",
+        "ARTIFACT_TTL_SECONDS",
+        "HEARTBEAT_FILE",
+    ),
+    "worker-cpu": (
+        *_SHARED,
+        *_STORAGE,
+        "CPU_CONCURRENCY",
+        "CPU_THREADS",
+        "DUCKDB_MEMORY_LIMIT_BYTES",
+        "MAX_CSV_BYTES",
+        "MAX_CSV_COLUMNS",
+        "SUM_DELAY_SECONDS",
+        "FAULT_RATE",
+        "SCRATCH_FOLDER",
+        "HEARTBEAT_FILE",
+    ),
+    "beat": (*_SHARED, "MONTHLY_REPORT_RECIPIENTS", "UPLOAD_TTL_SECONDS", "ARTIFACT_TTL_SECONDS"),
+}
+"""The variables of each service: it gets these and no others."""
+
+_MODULES: Final = {
+    "api": "api.main",
+    "worker-io": "worker_io.main",
+    "worker-cpu": "worker_cpu.main",
+    "beat": "beat.main",
+}
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """Everything that runs when Docker does not."""
+
+    settings: StackSettings
+    folder: Path
+    rabbitmq: RabbitMQServer
+    redis: RedisServer
+    smtp_port: int
+    _wiring: dict[str, str] = field(repr=False)
+
+    @classmethod
+    def at(cls, folder: Path, settings: StackSettings) -> "LocalStack":
+        """Lay out a stack that keeps everything of its own in `folder`."""
+        chosen = settings.environment.get("RABBITMQ_MANAGEMENT_PORT")
+        rabbitmq = RabbitMQServer(folder / "rabbitmq", int(chosen) if chosen else None)
+        redis = RedisServer(folder / "redis")
+        (smtp_port,) = free_ports(1)
+        wiring = {
+            "BROKER_URL": rabbitmq.broker_url,
+            "RESULT_URL": f"{redis.url}0",
+            "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url,
+            "API_HOST": HOST,
+            "API_PORT": str(settings.api_port),
+            "HTTPBIN_URL": f"http://{HOST}:{settings.httpbin_port}",
+            "SMTP_HOST": HOST,
+            "SMTP_PORT": str(smtp_port),
+        }
+        return cls(settings, folder, rabbitmq, redis, smtp_port, wiring)
+
+    @property
+    def mail_folder(self) -> Path:
+        """Return the Maildir that keeps all mail."""
+        return self.folder / "mail"
+
+    def stages(self) -> list[list[Program]]:
+        """Return the programs, in stages that need the stage before."""
+        epmd, rabbitmq = self.rabbitmq.programs()
+        backing = [epmd, *self.redis.programs(), self._mail_server(), self._httpbin()]
+        return [backing, [rabbitmq], [self._api(), *self._workers(), self._beat(), self._flower()]]
+
+    def _api(self) -> Program:
+        url = f"http://{HOST}:{self.settings.api_port}/readyz"
+        return self._service("api", "api", is_ready=lambda: _answers(url))
+
+    def _workers(self) -> Iterable[Program]:
+        counts = {"worker-io": self.settings.io_workers, "worker-cpu": self.settings.cpu_workers}
+        for kind, count in counts.items():
+            for number in range(1, count + 1):
+                name = kind if count == 1 else f"{kind}-{number}"
+                heartbeat = self.folder / name / "heartbeat"
+                heartbeat.unlink(missing_ok=True)
+                yield self._service(
+                    kind,
+                    name,
+                    is_ready=heartbeat.exists,
+                    HEARTBEAT_FILE=str(heartbeat),
+                    SCRATCH_FOLDER=str(self.folder / name / "scratch"),
+                )
+
+    def _beat(self) -> Program:
+        return self._service("beat", "beat")
+
+    def _service(
+        self,
+        kind: str,
+        name: str,
+        is_ready: Callable[[], bool] = lambda: True,
+        **own: str,
+    ) -> Program:
+        return Program(
+            name=name,
+            argv=[sys.executable, "-m", _MODULES[kind]],
+            env=self._environment(kind, own),
+            cwd=self.folder / name,
+            is_ready=is_ready,
+            stop_within_seconds=self.settings.stop_grace_seconds,
+        )
+
+    def _environment(self, kind: str, own: Mapping[str, str]) -> dict[str, str]:
+        """Return what a service knows: defaults, under the person's choices, under the wiring."""
+        chosen = self.settings.environment
+        hosts = [HOST, *filter(None, chosen.get("FETCH_ALLOWED_HOSTS", "").split(","))]
+        values = {
+            "STORAGE_URL": (self.folder / "storage").as_uri(),
+            "REPORT_ALLOWED_RECIPIENTS": "@empresa.com",
+            "MAIL_FROM": "Twinlane <twinlane@localhost>",
+            **chosen,
+            **self._wiring,
+            "FETCH_ALLOWED_HOSTS": ",".join(hosts),
+            **own,
+        }
+        return basic_env(**{n: values[n] for n in SERVICE_SETTINGS[kind] if n in values})
+
+    def _mail_server(self) -> Program:
+        return Program(
+            name="mail",
+            argv=[
+                *(sys.executable, "-m", "aiosmtpd", "--nosetuid", "--smtputf8"),
+                *("--listen", f"{HOST}:{self.smtp_port}"),
+                *("--class", "aiosmtpd.handlers.Mailbox", str(self.mail_folder)),
+            ],
+            env=basic_env(),
+            cwd=self.folder,
+            is_ready=lambda: is_listening(self.smtp_port),
+        )
+
+    def _httpbin(self) -> Program:
+        port = self.settings.httpbin_port
+        return Program(
+            name="httpbin",
+            argv=[
+                *(sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}"),
+                # /delay holds a thread for as long as it takes, and a fan-out calls many at once.
+                *("--worker-class", "gthread", "--threads", "200", "--log-level", "warning"),
+                "httpbin:app",
+            ],
+            env=basic_env(),
+            cwd=self.folder,
+            is_ready=lambda: is_listening(port),
+        )
+
+    def _flower(self) -> Program:
+        folder = self.folder / "flower"
+        return Program(
+            name="flower",
+            argv=[sys.executable, "-m", "celery", "flower"],
+            # Options by environment: a command line is for everybody to read.
+            env=basic_env(
+                BROKER_URL=self.rabbitmq.broker_url,
+                FLOWER_ADDRESS=HOST,
+                FLOWER_PORT=str(self.settings.flower_port),
+                FLOWER_BASIC_AUTH=self.settings.flower_basic_auth,
+                FLOWER_BROKER_API=f"{self.rabbitmq.management_url}/api/",
+                FLOWER_PERSISTENT="True",
+                FLOWER_DB=str(folder / "flower.db"),
+                FLOWER_PURGE_OFFLINE_WORKERS="60",
+            ),
+            cwd=folder,
+            is_ready=lambda: _answers(f"http://{HOST}:{self.settings.flower_port}/healthcheck"),
+        )
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).is_success
+    except httpx2.HTTPError:
+        return False
