@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from api.errors import BatchNotFound, JobNotFound, ResultsUnavailable
+from api.errors import ApiError, BatchNotFound, JobNotFound, ResultsUnavailable
 from contracts.records import (
     Attempt,
     BatchRecord,
@@ -56,6 +56,8 @@ class JobStore:
             max_connections=200,
         )
         self._timeout_seconds = timeout_seconds
+        self._unwritten: list[tuple[JobRecord, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -71,18 +73,49 @@ class JobStore:
         async with self._bounded():
             await self.redis.ping()
 
-    async def create(self, records: Sequence[JobRecord]) -> None:
-        """Write the records of new jobs, each until its `expires_at`."""
+    async def create(self, record: JobRecord) -> None:
+        """Write the record of a new job, until its `expires_at`.
+
+        Under load, records that arrive while others are being written share one round trip; a
+        record that comes alone waits for nobody.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unwritten.append((record, written))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_records())
+        await written
+
+    async def create_many(self, records: Sequence[JobRecord]) -> None:
+        """Write the records of many new jobs."""
         for chunk in _chunks(records):
-            async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-                for record in chunk:
-                    pipeline.set(
-                        record_key(record.id),
-                        record.model_dump_json(),
-                        nx=True,
-                        exat=record.expires_at,
-                    )
-                await pipeline.execute()
+            await self._write(chunk)
+
+    async def _write_records(self) -> None:
+        while self._unwritten:
+            waiting, self._unwritten = self._unwritten[:_CHUNK], self._unwritten[_CHUNK:]
+            error = None
+            try:
+                await self._write([record for record, _ in waiting])
+            except ApiError as exc:
+                error = exc
+            for _, written in waiting:
+                if written.done():  # its request was cancelled meanwhile
+                    continue
+                if error:
+                    written.set_exception(error)
+                else:
+                    written.set_result(None)
+
+    async def _write(self, records: Sequence[JobRecord]) -> None:
+        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+            for record in records:
+                pipeline.set(
+                    record_key(record.id),
+                    record.model_dump_json(),
+                    nx=True,
+                    exat=record.expires_at,
+                )
+            await pipeline.execute()
 
     async def delete(self, job_ids: Sequence[str]) -> None:
         """Take back the records of jobs that were certainly not published."""

@@ -70,7 +70,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     await store.close()
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # async: a plain function costs a thread hop
     services: Services = request.app.state.services
     return services
 

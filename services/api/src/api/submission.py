@@ -48,13 +48,13 @@ class Submitter:
 
         """
         record = self.record(submission)
-        await self._store.create([record])
+        await self._store.create(record)
         await self._publish(record)
         return record
 
     async def submit_many(self, records: Sequence[JobRecord]) -> list[ApiError | None]:
         """Accept many jobs and return, for each, None or why it was not accepted."""
-        await self._store.create(records)
+        await self._store.create_many(records)
         outcomes: list[ApiError | None] = []
         for start in range(0, len(records), _AT_ONCE):
             chunk = records[start : start + _AT_ONCE]

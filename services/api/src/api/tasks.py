@@ -163,7 +163,7 @@ def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> date
     return run_at
 
 
-def submit_options(
+async def submit_options(
     delay: Annotated[
         float | None,
         Query(ge=0, le=MAX_DELAY.total_seconds(), description="Seconds until the job starts."),

@@ -22,6 +22,7 @@ from pydantic import (
 MAX_SUM_DIGITS = 4_000  # Python refuses to read or print integers above 4,300 digits
 MAX_SAMPLE_ROWS = 50_000_000
 MAX_FAN_OUT_URLS = 1_000
+_SUM_BOUND = 10**MAX_SUM_DIGITS
 ALL_REGIONS = "all"
 
 
@@ -46,7 +47,7 @@ def _plain_file_name(name: str) -> str:
 
 
 def _bounded_integer(value: int) -> int:
-    if abs(value) >= 10**MAX_SUM_DIGITS:
+    if abs(value) >= _SUM_BOUND:
         raise ValueError(f"must have at most {MAX_SUM_DIGITS:,} digits")
     return value
 
