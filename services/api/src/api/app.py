@@ -20,6 +20,16 @@ Every error is an [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem doc
 stable `code`.
 """
 
+TAGS = [
+    {"name": "tasks", "description": "The kinds of work, and how to submit a job of each."},
+    {"name": "jobs", "description": "One job: its state, its result, the files it left behind."},
+    {"name": "batches", "description": "Many jobs under one id."},
+    {"name": "files", "description": "Uploads, named by their content."},
+    {"name": "lanes", "description": "What waits and what runs."},
+    {"name": "demonstrations", "description": "The routes of the five demonstration systems."},
+    {"name": "health", "description": "For load balancers and people on call."},
+]
+
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """Create the API; its connections are opened when it starts to serve."""
@@ -35,6 +45,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         version=version("twinlane-api"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_tags=TAGS,
         redoc_url=None,
     )
     for module in (tasks, jobs, batches, files, lanes, legacy, health):

@@ -77,6 +77,17 @@ class SubmitOptions:
 def create_router() -> APIRouter:
     """Return the routes below /v1/tasks."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+    router.add_api_route(
+        "", list_tasks, summary="List the tasks", response_model=TaskList, methods=["GET"]
+    )
+    router.add_api_route(
+        "/{name}",
+        show_task,
+        summary="Show one task",
+        response_model=TaskView,
+        responses=responses(TaskNotFound),
+        methods=["GET"],
+    )
     for spec in CATALOGUE.values():
         router.add_api_route(
             f"/{spec.name}/jobs",
@@ -89,19 +100,7 @@ def create_router() -> APIRouter:
             operation_id=f"submit_{spec.name.replace('.', '_')}",
             responses=SUBMIT_ERRORS
             | {200: {"model": JobView, "description": "Finished within `Prefer: wait=N`."}},
-            tags=["submit"],
         )
-    router.add_api_route(
-        "", list_tasks, summary="List the tasks", response_model=TaskList, methods=["GET"]
-    )
-    router.add_api_route(
-        "/{name}",
-        show_task,
-        summary="Show one task",
-        response_model=TaskView,
-        responses=responses(TaskNotFound),
-        methods=["GET"],
-    )
     router.add_api_route(
         "/{name}/jobs",
         submit_unknown,

@@ -87,8 +87,8 @@ ReportType = Literal["vendas", "vendas_mensal"]
 class SumArgs(Args):
     """Two integers of any size up to 4,000 digits."""
 
-    a: Integer
-    b: Integer
+    a: Integer = Field(examples=[2])
+    b: Integer = Field(examples=[3])
 
 
 class SumResult(Result):
@@ -116,7 +116,7 @@ class DrawResult(Result):
 class FetchUrlArgs(Args):
     """An http or https address on an allowed host."""
 
-    url: WebAddress
+    url: WebAddress = Field(examples=["http://httpbin:8080/delay/1"])
 
 
 class FetchUrlResult(Result):
@@ -132,7 +132,11 @@ class FetchUrlResult(Result):
 class FanOutArgs(Args):
     """Many addresses, called at the same time within one job."""
 
-    urls: list[WebAddress] = Field(min_length=1, max_length=MAX_FAN_OUT_URLS)
+    urls: list[WebAddress] = Field(
+        min_length=1,
+        max_length=MAX_FAN_OUT_URLS,
+        examples=[["http://httpbin:8080/delay/1", "http://httpbin:8080/status/404"]],
+    )
 
 
 class FanOutResult(Result):
@@ -289,7 +293,7 @@ class RenderReportResult(Result):
 class SendReportArgs(RenderReportArgs):
     """A report and who gets it."""
 
-    email: EmailStr = Field(max_length=254)
+    email: EmailStr = Field(max_length=254, examples=["analista@empresa.com"])
 
 
 class SendReportResult(Result):
