@@ -4,11 +4,12 @@ The schema knows types and bounds; here are the rules that depend on settings or
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from api.errors import (
+    ApiError,
     FileNotFound,
     HostNotAllowed,
     InvalidField,
@@ -21,7 +22,14 @@ from api.uploads import Uploads
 from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.errors import RejectedError
 from contracts.schemas import Args, FanOutArgs, FetchUrlArgs, ProcessCsvArgs, SendReportArgs
-from contracts.tasks import TaskSpec
+from contracts.tasks import FAN_OUT, FETCH_URL, SEND_REPORT, TaskSpec
+
+REFUSALS: Final[Mapping[str, tuple[type[ApiError], ...]]] = {
+    FETCH_URL.name: (HostNotAllowed,),
+    FAN_OUT.name: (HostNotAllowed,),
+    SEND_REPORT.name: (RecipientNotAllowed,),
+}
+"""What a task's arguments may be refused for beyond their schema."""
 
 
 class Admission:

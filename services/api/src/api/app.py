@@ -49,7 +49,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
         redoc_url=None,
     )
     for module in (tasks, jobs, batches, files, lanes, legacy, health):
-        app.include_router(module.create_router())
+        app.include_router(
+            module.create_router(),
+            responses=errors.responses(errors.InvalidRequest, errors.InternalError),
+        )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})
     errors.register(app)
+    describe = app.openapi
+    app.openapi = lambda: errors.describe_problems(describe())  # type: ignore[method-assign]
     return app

@@ -246,14 +246,40 @@ class FrameworkError(ApiError):
 
 
 def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route for its OpenAPI document."""
-    by_status: dict[int | str, list[str]] = {}
+    """Describe the errors of a route for its OpenAPI document, with an example of each."""
+    by_status: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        by_status.setdefault(int(error.status), []).append(f"`{error.code}`: {error.title}.")
-    return {
-        status: {"model": Problem, "description": " ".join(lines)}
-        for status, lines in by_status.items()
+        response = by_status.setdefault(
+            int(error.status),
+            {"model": Problem, "description": "", "content": {MEDIA_TYPE: {"examples": {}}}},
+        )
+        response["description"] += f"`{error.code}`: {error.title}. "
+        response["content"][MEDIA_TYPE]["examples"][error.code] = {"value": _example(error)}
+    return by_status
+
+
+def _example(error: type[ApiError]) -> dict[str, Any]:
+    example = {
+        "type": f"/docs#problem-{error.code}",
+        "title": error.title,
+        "status": int(error.status),
+        "detail": error.__doc__ or error.title,
+        "code": error.code,
     }
+    if issubclass(error, InvalidRequest):
+        example["errors"] = [{"field": "month", "value": "2025-13", "rule": "must be YYYY-MM"}]
+    return example
+
+
+def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """Give the errors of an OpenAPI document their media type: FastAPI knows only JSON."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                if MEDIA_TYPE in content and "application/json" in content:
+                    content[MEDIA_TYPE] |= content.pop("application/json")
+    return document
 
 
 def validation_problem(

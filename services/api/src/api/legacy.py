@@ -10,6 +10,7 @@ import httpx2
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, EmailStr, Field
 
+from api.admission import REFUSALS
 from api.batches import combined_state, submit_batch
 from api.broker_stats import QueueCount
 from api.errors import (
@@ -65,8 +66,12 @@ _CELERY_NAMES: Final = {
     JobState.CANCELLED: "REVOKED",
 }
 _UPSTREAM_SLACK_SECONDS: Final = 10.0
-_SUBMIT_ERRORS = responses(
-    InvalidRequest, BrokerUnavailable, LaneFull, OutcomeUnknown, ResultsUnavailable
+_SUBMIT_ERRORS: Final = (
+    InvalidRequest,
+    BrokerUnavailable,
+    LaneFull,
+    OutcomeUnknown,
+    ResultsUnavailable,
 )
 _READ_ERRORS = responses(JobNotFound, ResultsUnavailable)
 
@@ -210,7 +215,7 @@ def _routes() -> list[_Route]:
             sequential_celery,
             "Call httpbin, all calls as parallel jobs",
             "/v1/batches",
-            _SUBMIT_ERRORS,
+            responses(*_SUBMIT_ERRORS),
             status=202,
         ),
     ]
@@ -220,7 +225,8 @@ def _submits(
     path: str, endpoint: Callable[..., Awaitable[BaseModel]], summary: str, spec: TaskSpec[Any, Any]
 ) -> _Route:
     successor = f"/v1/tasks/{spec.name}/jobs"
-    return _Route("POST", path, endpoint, summary, successor, _SUBMIT_ERRORS, status=202)
+    errors = responses(*_SUBMIT_ERRORS, *REFUSALS.get(spec.name, ()))
+    return _Route("POST", path, endpoint, summary, successor, errors, status=202)
 
 
 def _reads(path: str, endpoint: Callable[..., Awaitable[BaseModel]], summary: str) -> _Route:

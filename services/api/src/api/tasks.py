@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
+from api.admission import REFUSALS
 from api.errors import (
     BodyTooLarge,
     BrokerUnavailable,
@@ -28,7 +29,7 @@ from contracts.schemas import Args
 from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
 
 MAX_DELAY = timedelta(days=365)
-SUBMIT_ERRORS = responses(
+SUBMIT_ERRORS: Final = (
     MalformedBody,
     BodyTooLarge,
     InvalidRequest,
@@ -98,7 +99,7 @@ def create_router() -> APIRouter:
             summary=f"Submit {spec.name}",
             description=f"{spec.summary} Runs on the {spec.lane} lane.",
             operation_id=f"submit_{spec.name.replace('.', '_')}",
-            responses=SUBMIT_ERRORS
+            responses=responses(*SUBMIT_ERRORS, *REFUSALS.get(spec.name, ()))
             | {200: {"model": JobView, "description": "Finished within `Prefer: wait=N`."}},
         )
     router.add_api_route(
