@@ -86,10 +86,16 @@ class PrivateServer:
 
 
 class RabbitMQServer(PrivateServer):
-    """RabbitMQ 3.10 or later with its management plugin and its own epmd."""
+    """RabbitMQ 3.10 or later with its management plugin and its own epmd.
 
-    def __init__(self, folder: Path, management_port: int | None = None) -> None:
+    `config` is a rabbitmq.conf with settings of the project's, under those of a private server.
+    """
+
+    def __init__(
+        self, folder: Path, management_port: int | None = None, config: Path | None = None
+    ) -> None:
         super().__init__(folder)
+        self._config = config
         self.port, free, self._dist_port, self._epmd_port = free_ports(4)
         self.management_port = management_port or free
         self.password = self._password()
@@ -142,6 +148,7 @@ class RabbitMQServer(PrivateServer):
         config.touch(mode=0o600)
         config.write_text(
             f"""\
+{self._config.read_text() if self._config else ""}
 listeners.tcp.1 = {self.host}:{self.port}
 management.tcp.ip = {self.host}
 management.tcp.port = {self.management_port}
@@ -188,10 +195,14 @@ log.file = false
 
 
 class RedisServer(PrivateServer):
-    """Redis with an append-only file: what it has accepted survives a restart."""
+    """Redis with an append-only file: what it has accepted survives a restart.
 
-    def __init__(self, folder: Path) -> None:
+    `config` is a redis.conf with settings of the project's, under those of a private server.
+    """
+
+    def __init__(self, folder: Path, config: Path | None = None) -> None:
         super().__init__(folder)
+        self._config = config
         (self.port,) = free_ports(1)
         self.password = self._password()
 
@@ -206,6 +217,7 @@ class RedisServer(PrivateServer):
         config.touch(mode=0o600)
         config.write_text(
             f"""\
+{self._config.read_text() if self._config else ""}
 bind {self.host}
 port {self.port}
 requirepass {self.password}

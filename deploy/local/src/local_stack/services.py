@@ -79,7 +79,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "SCRATCH_FOLDER",
         "HEARTBEAT_FILE",
     ),
-    "beat": (*_SHARED, "MONTHLY_REPORT_RECIPIENTS", "UPLOAD_TTL_SECONDS", "ARTIFACT_TTL_SECONDS"),
+    "beat": (*_SHARED, "MONTHLY_REPORT_RECIPIENTS", "BEAT_STATE_FILE", "HEARTBEAT_FILE"),
 }
 """The variables of each service: it gets these and no others."""
 
@@ -106,8 +106,13 @@ class LocalStack:
     def at(cls, folder: Path, settings: StackSettings) -> "LocalStack":
         """Lay out a stack that keeps everything of its own in `folder`."""
         chosen = settings.environment.get("RABBITMQ_MANAGEMENT_PORT")
-        rabbitmq = RabbitMQServer(folder / "rabbitmq", int(chosen) if chosen else None)
-        redis = RedisServer(folder / "redis")
+        deploy = settings.root / "deploy"
+        rabbitmq = RabbitMQServer(
+            folder / "rabbitmq",
+            management_port=int(chosen) if chosen else None,
+            config=deploy / "rabbitmq" / "rabbitmq.conf",
+        )
+        redis = RedisServer(folder / "redis", config=deploy / "redis" / "redis.conf")
         (smtp_port,) = free_ports(1)
         wiring = {
             "BROKER_URL": rabbitmq.broker_url,
@@ -130,7 +135,11 @@ class LocalStack:
         """Return the programs, in stages that need the stage before."""
         epmd, rabbitmq = self.rabbitmq.programs()
         backing = [epmd, *self.redis.programs(), self._mail_server(), self._httpbin()]
-        return [backing, [rabbitmq], [self._api(), *self._workers(), self._beat(), self._flower()]]
+        return [
+            backing,
+            [rabbitmq],
+            [self._api(), *self._workers(), self._beating("beat", "beat"), self._flower()],
+        ]
 
     def _api(self) -> Program:
         url = f"http://{HOST}:{self.settings.api_port}/readyz"
@@ -140,25 +149,28 @@ class LocalStack:
         counts = {"worker-io": self.settings.io_workers, "worker-cpu": self.settings.cpu_workers}
         for kind, count in counts.items():
             for number in range(1, count + 1):
-                name = kind if count == 1 else f"{kind}-{number}"
-                heartbeat = self.folder / name / "heartbeat"
-                heartbeat.unlink(missing_ok=True)
-                yield self._service(
-                    kind,
-                    name,
-                    is_ready=heartbeat.exists,
-                    HEARTBEAT_FILE=str(heartbeat),
-                    SCRATCH_FOLDER=str(self.folder / name / "scratch"),
-                )
+                yield self._beating(kind, kind if count == 1 else f"{kind}-{number}")
 
-    def _beat(self) -> Program:
-        return self._service("beat", "beat")
+    def _beating(self, kind: str, name: str) -> Program:
+        """Return a service that shows by a file that it is connected and lives."""
+        folder = self.folder / name
+        heartbeat, scratch = folder / "heartbeat", folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        heartbeat.unlink(missing_ok=True)
+        return self._service(
+            kind,
+            name,
+            is_ready=heartbeat.exists,
+            HEARTBEAT_FILE=str(heartbeat),
+            SCRATCH_FOLDER=str(scratch),
+            BEAT_STATE_FILE=str(folder / "schedule"),
+        )
 
     def _service(
         self,
         kind: str,
         name: str,
-        is_ready: Callable[[], bool] = lambda: True,
+        is_ready: Callable[[], bool],
         **own: str,
     ) -> Program:
         return Program(
@@ -225,8 +237,10 @@ class LocalStack:
                 FLOWER_PORT=str(self.settings.flower_port),
                 FLOWER_BASIC_AUTH=self.settings.flower_basic_auth,
                 FLOWER_BROKER_API=f"{self.rabbitmq.management_url}/api/",
-                FLOWER_PERSISTENT="True",
-                FLOWER_DB=str(folder / "flower.db"),
+                FLOWER_PERSISTENT="true",
+                FLOWER_DB=str(folder / "flower"),
+                FLOWER_STATE_SAVE_INTERVAL="60000",
+                FLOWER_MAX_TASKS="10000",
                 FLOWER_PURGE_OFFLINE_WORKERS="60",
             ),
             cwd=folder,

@@ -1,0 +1,31 @@
+"""What a person is told of the first job."""
+
+from local_stack.first_job import summary
+
+
+def test_summary_gives_the_numbers_the_months_and_the_files() -> None:
+    result = {
+        "filename": "vendas.csv",
+        "rows_in": 12_000,
+        "rows_clean": 11_990,
+        "rows_quarantined": 10,
+        "sales": {"rows": 11_990, "months": ["2025-01", "2025-02"]},
+        "artifacts": ["vendas.parquet", "quarantine.csv"],
+    }
+    assert summary({"result": result}) == [
+        "vendas.csv: 12,000 in, 11,990 clean, 10 quarantined (rows)",
+        "imported 11,990 sales of 2025-01, 2025-02",
+        "files: vendas.parquet, quarantine.csv",
+    ]
+
+
+def test_summary_of_a_file_without_sales_says_nothing_of_months() -> None:
+    result = {
+        "filename": "pessoas.csv",
+        "rows_in": 1,
+        "rows_clean": 1,
+        "rows_quarantined": 0,
+        "sales": None,
+        "artifacts": ["pessoas.parquet"],
+    }
+    assert len(summary({"result": result})) == 2

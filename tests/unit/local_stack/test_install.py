@@ -1,0 +1,24 @@
+"""How missing servers are told of on machines where they can't be installed."""
+
+import pytest
+
+from local_stack import install
+from local_stack.install import MissingServersError, ensure_servers, missing_packages
+
+
+@pytest.fixture
+def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with neither servers nor a package manager."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(install, "_SYSTEM_FOLDERS", ("/nowhere",))
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_what_is_missing_is_said_in_one_line_with_what_to_do() -> None:
+    assert missing_packages() == ["rabbitmq-server", "redis-server"]
+    with pytest.raises(MissingServersError) as raised:
+        ensure_servers()
+    message = str(raised.value)
+    assert message.startswith("rabbitmq-server and redis-server not found: install with")
+    assert "Docker" in message
+    assert "\n" not in message

@@ -1,0 +1,143 @@
+"""What the stack without Docker is made of, and how it answers when it can't be started."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from api.settings import ApiSettings
+from beat.settings import BeatSettings
+from local_stack.ports import free_ports, is_free, is_listening
+from local_stack.services import SERVICE_SETTINGS, LocalStack
+from local_stack.settings import SettingError, StackSettings
+from local_stack.stack import StackError, check_ports, is_running, stop
+from worker_cpu.settings import WorkerCpuSettings
+from worker_io.settings import WorkerIoSettings
+
+_ROOT = Path(__file__).parents[3]
+_SETTINGS: dict[str, type[BaseSettings]] = {
+    "api": ApiSettings,
+    "beat": BeatSettings,
+    "worker-cpu": WorkerCpuSettings,
+    "worker-io": WorkerIoSettings,
+}
+# The mail server of the local stack knows no users and no TLS.
+_NOT_PASSED_ON = {"SMTP_USERNAME", "SMTP_PASSWORD", "SMTP_STARTTLS"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("DOCKER", "API_PORT", "FLOWER_PORT", "HTTPBIN_PORT", "LOG_LEVEL", "SMTP_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "deploy").symlink_to(_ROOT / "deploy")
+    return tmp_path
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", free_ports(1)[0])) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("service", _SETTINGS)
+def test_every_setting_of_a_service_can_be_chosen_without_docker_too(service: str) -> None:
+    fields = {name.upper() for name in _SETTINGS[service].model_fields}
+    assert fields - _NOT_PASSED_ON <= set(SERVICE_SETTINGS[service])
+
+
+def test_a_service_gets_its_own_variables_and_no_others(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SECRET", "not for services")
+    monkeypatch.setenv("FLOWER_BASIC_AUTH", "admin:secret")
+    settings = StackSettings.read(root)
+    stages = LocalStack.at(root / "stack", settings).stages()
+    programs = {program.name: program for stage in stages for program in stage}
+    assert not [p.name for p in programs.values() if "MY_SECRET" in p.env]
+    assert [p.name for p in programs.values() if "FLOWER_BASIC_AUTH" in p.env] == ["flower"]
+    assert [p.name for p in programs.values() if "SMTP_PORT" in p.env] == ["worker-io"]
+    assert "RABBITMQ_MANAGEMENT_URL" not in programs["worker-cpu"].env
+    secrets = {settings.flower_basic_auth, programs["api"].env["BROKER_URL"]}
+    assert not [p.name for p in programs.values() if secrets & set(p.argv)]
+
+
+def test_the_numbers_of_workers_are_a_choice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPU_WORKERS", "2")
+    stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
+    workers = {p.name for stage in stages for p in stage if p.name.startswith("worker")}
+    assert workers == {"worker-io", "worker-cpu-1", "worker-cpu-2"}
+
+
+def test_the_environment_wins_over_the_env_file_and_private_servers_over_both(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".env").write_text("API_PORT=8001\nLOG_LEVEL=DEBUG\nBROKER_URL=amqp://rabbitmq//\n")
+    monkeypatch.setenv("API_PORT", "8002")
+    settings = StackSettings.read(root)
+    stack = LocalStack.at(root / "stack", settings)
+    api = next(p for stage in stack.stages() for p in stage if p.name == "api")
+    assert settings.api_port == 8002
+    assert api.env["API_PORT"] == "8002"
+    assert api.env["LOG_LEVEL"] == "DEBUG"
+    assert api.env["BROKER_URL"] == stack.rabbitmq.broker_url
+
+
+def test_hosts_that_a_person_allows_join_the_stacks_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FETCH_ALLOWED_HOSTS", "example.com")
+    stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
+    worker = next(p for stage in stages for p in stage if p.name == "worker-io")
+    assert worker.env["FETCH_ALLOWED_HOSTS"] == "127.0.0.1,example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("API_PORT", "eight", "API_PORT is 'eight': it must be a number"),
+        ("DOCKER", "yes", "DOCKER is 'yes': it must be 0 or 1"),
+    ],
+)
+def test_a_setting_that_can_not_be_used_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match=message):
+        StackSettings.read(root)
+
+
+def test_a_port_in_use_is_named_with_its_setting_and_a_free_one(taken: int) -> None:
+    with pytest.raises(StackError, match=rf"port {taken} is in use.*make up API_PORT=\d+"):
+        check_ports({"API_PORT": taken})
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = free_ports(10)
+    assert len(set(ports)) == 10
+    assert all(map(is_free, ports))
+    assert not any(map(is_listening, ports))
+
+
+def test_a_port_with_a_listener_is_not_free(taken: int) -> None:
+    assert is_listening(taken)
+    assert not is_free(taken)
+
+
+def test_stopping_where_nothing_runs_is_no_error(tmp_path: Path) -> None:
+    assert not is_running(tmp_path / "stack")
+    assert not stop(tmp_path / "stack", grace_seconds=1)
+
+
+def test_what_a_killed_stack_left_in_its_folder_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    (folder / "lock").write_text("1")  # an old process id, of somebody else by now
+    (folder / "state.json").write_text(
+        '{"pid": 1, "api_url": "", "places": {}, "mail_folder": "", "management_url": "",'
+        ' "children": {"api": 1}}'
+    )
+    assert not is_running(folder)
+    assert stop(folder, grace_seconds=1)
+    assert not folder.exists()
