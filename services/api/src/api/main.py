@@ -10,7 +10,7 @@ from api.settings import ApiSettings
 from contracts.logs import configure_logging
 
 GC_THRESHOLD: Final = 50_000
-"""Allocations between collections: requests leave few cycles behind, and a collection is a pause."""
+"""Allocations between collections: requests leave few cycles, and a collection is a pause."""
 
 
 def main() -> None:
