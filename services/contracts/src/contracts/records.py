@@ -270,6 +270,9 @@ def _failure(result: Any) -> Failure:  # noqa: ANN401 - whatever Celery stored
     error_type = str(error.get("exc_type", "Exception"))
     message = error.get("exc_message", "")
     detail = " ".join(map(str, message)) if isinstance(message, list) else str(message)
+    timed_out = error_type == "TimeLimitExceeded"
+    if timed_out:  # its only argument is the limit
+        detail = f"It was stopped after {detail} seconds."
     code, title, retryable = _FAILURES.get(
         error_type, ("internal-error", "The task failed unexpectedly", False)
     )
@@ -279,5 +282,6 @@ def _failure(result: Any) -> Failure:  # noqa: ANN401 - whatever Celery stored
         detail=detail or title,
         error_type=error_type,
         retryable=retryable,
-        dead_lettered=True,  # every final failure is rejected into the dead-letter exchange
+        # A final failure is rejected into the dead-letter exchange, but see task_acks_on_timeout.
+        dead_lettered=not timed_out,
     )
