@@ -39,7 +39,7 @@ class Result(BaseModel):
 
 
 def _plain_file_name(name: str) -> str:
-    if "/" in name or "\\" in name or ".." in name:
+    if "/" in name or "\\" in name or ".." in name or name == ".":
         raise ValueError("must be a plain file name, without a path or '..'")
     if not name.isprintable() or name != name.strip():
         raise ValueError("must have no control characters and no spaces at its ends")
