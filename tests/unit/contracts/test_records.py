@@ -1,0 +1,262 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from contracts.records import (
+    Attempt,
+    AttemptError,
+    JobRecord,
+    JobState,
+    JobStatus,
+    Meta,
+    derive_status,
+    meta_key,
+    new_record,
+)
+from contracts.schemas import SendReportArgs, SumArgs
+from contracts.tasks import RENDER_REPORT, SEND_REPORT, SUM_NUMBERS
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+
+
+def sum_record(run_at: datetime | None = None) -> JobRecord:
+    return new_record(
+        SUM_NUMBERS, SumArgs(a=2, b=3), job_id="job-42", ttl_seconds=60, run_at=run_at
+    )
+
+
+def report_record() -> JobRecord:
+    args = SendReportArgs(email="ana@empresa.com")
+    return new_record(SEND_REPORT, args, job_id="job-42", ttl_seconds=60)
+
+
+def meta(status: str, result: Any = None) -> Meta:  # noqa: ANN401 - JSON
+    return Meta(status=status, result=result, date_done=NOW)
+
+
+def failure_meta(error_type: str, *message: object) -> Meta:
+    return meta("FAILURE", {"exc_type": error_type, "exc_message": list(message)})
+
+
+def attempt(number: int = 1, error: str | None = None, backoff: int | None = None) -> Attempt:
+    return Attempt(
+        number=number,
+        task=SUM_NUMBERS.name,
+        worker="worker-cpu-1@here",
+        started_at=NOW - timedelta(seconds=1),
+        ended_at=NOW,
+        error=AttemptError(type="RetryableError", message=error) if error else None,
+        backoff_seconds=backoff,
+    )
+
+
+def status_of(*metas: Meta | None, attempts: tuple[Attempt, ...] = ()) -> JobStatus:
+    record = sum_record() if len(metas) == 1 else report_record()
+    return derive_status(record, metas, attempts, NOW)
+
+
+@pytest.mark.parametrize(
+    ("celery_state", "state"),
+    [
+        ("STARTED", JobState.RUNNING),
+        ("RETRY", JobState.RETRYING),
+        ("SUCCESS", JobState.SUCCEEDED),
+        ("FAILURE", JobState.FAILED),
+        ("REVOKED", JobState.CANCELLED),
+    ],
+)
+def test_every_state_of_celery_has_its_job_state(celery_state: str, state: JobState) -> None:
+    assert status_of(meta(celery_state)).state is state
+
+
+def test_only_succeeded_failed_and_cancelled_are_terminal() -> None:
+    terminal = {state for state in JobState if state.is_terminal}
+    assert terminal == {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+
+
+def test_job_that_nobody_has_started_is_queued() -> None:
+    status = status_of(None)
+    assert status == JobStatus(state=JobState.QUEUED)
+
+
+def test_job_is_scheduled_until_it_is_due_and_queued_from_then_on() -> None:
+    record = sum_record(run_at=LATER)
+    before, after = LATER - timedelta(seconds=1), LATER
+    assert derive_status(record, [None], [], before).state is JobState.SCHEDULED
+    assert derive_status(record, [None], [], after).state is JobState.QUEUED
+
+
+def test_scheduled_job_that_a_worker_has_started_is_running() -> None:
+    record = sum_record(run_at=LATER)
+    assert derive_status(record, [meta("STARTED")], [], NOW).state is JobState.RUNNING
+
+
+def test_reported_progress_belongs_to_a_running_job() -> None:
+    reported = {"current": 5, "total": 20, "unit": "rows", "percent": 25.0, "message": None}
+    status = status_of(meta("PROCESSING", reported))
+    assert status.state is JobState.RUNNING
+    assert status.progress is not None
+    assert status.progress.model_dump() == reported
+
+
+def test_started_job_without_a_report_has_no_progress() -> None:
+    assert status_of(meta("STARTED", {"pid": 1, "hostname": "here"})).progress is None
+
+
+def test_retrying_job_says_when_its_next_attempt_is_due() -> None:
+    waiting = status_of(
+        meta("RETRY"), attempts=(attempt(1, "refused", 2), attempt(2, "refused", 4))
+    )
+    assert waiting.next_attempt_at == NOW + timedelta(seconds=4)
+    assert waiting.started_at == NOW - timedelta(seconds=1)
+
+
+def test_attempt_that_ended_for_good_has_no_next_one() -> None:
+    assert attempt(5, "refused").next_attempt_at is None
+
+
+def test_retrying_job_without_known_attempts_has_no_next_attempt() -> None:
+    assert status_of(meta("RETRY")) == JobStatus(state=JobState.RETRYING)
+
+
+def test_succeeded_job_says_when_it_started_and_ended() -> None:
+    status = status_of(meta("SUCCESS", {"total": 5}), attempts=(attempt(),))
+    assert status.state is JobState.SUCCEEDED
+    assert (status.started_at, status.finished_at) == (NOW - timedelta(seconds=1), NOW)
+    assert status.failure is None
+
+
+@pytest.mark.parametrize(
+    ("error_type", "code", "retryable"),
+    [
+        ("RejectedError", "job-rejected", False),
+        ("RetryableError", "attempts-exhausted", True),
+        ("DeadlineExceededError", "deadline-exceeded", True),
+        ("SoftTimeLimitExceeded", "deadline-exceeded", True),
+        ("TimeLimitExceeded", "deadline-exceeded", True),
+        ("WorkerLostError", "worker-lost", True),
+        ("NotRegistered", "task-unknown", True),
+        ("ZeroDivisionError", "internal-error", False),
+    ],
+)
+def test_failure_has_a_stable_code_and_says_whether_to_try_again(
+    error_type: str, code: str, *, retryable: bool
+) -> None:
+    status = status_of(failure_meta(error_type, "because of", "this"))
+    assert status.state is JobState.FAILED
+    assert status.finished_at == NOW
+    assert status.failure is not None
+    assert (status.failure.code, status.failure.retryable) == (code, retryable)
+    assert status.failure.error_type == error_type
+
+
+def test_failure_tells_what_the_task_said() -> None:
+    failure = status_of(failure_meta("RejectedError", "the file", "is empty")).failure
+    assert failure is not None
+    assert failure.detail == "the file is empty"
+
+
+@pytest.mark.parametrize("result", [None, "a text", [], {"exc_type": "KeyError"}, {}])
+def test_failure_in_an_unknown_form_still_reads_as_one(result: object) -> None:
+    failure = status_of(meta("FAILURE", result)).failure
+    assert failure is not None
+    assert failure.code == "internal-error"
+    assert failure.detail
+
+
+def test_hard_time_limit_is_told_in_words_and_is_not_dead_lettered() -> None:
+    # Celery stores only the number of seconds, and acknowledges: see task_acks_on_timeout.
+    failure = status_of(failure_meta("TimeLimitExceeded", 330)).failure
+    assert failure is not None
+    assert failure.detail == "It was stopped after 330 seconds."
+    assert not failure.dead_lettered
+
+
+@pytest.mark.parametrize("error_type", ["RejectedError", "RetryableError", "KeyError"])
+def test_every_other_final_failure_is_dead_lettered(error_type: str) -> None:
+    failure = status_of(failure_meta(error_type, "no")).failure
+    assert failure is not None
+    assert failure.dead_lettered
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state"),
+    [
+        (None, None, JobState.QUEUED),
+        ("STARTED", None, JobState.RUNNING),
+        ("RETRY", None, JobState.RETRYING),
+        ("SUCCESS", None, JobState.RUNNING),
+        ("SUCCESS", "STARTED", JobState.RUNNING),
+        ("SUCCESS", "RETRY", JobState.RETRYING),
+        ("SUCCESS", "SUCCESS", JobState.SUCCEEDED),
+        ("SUCCESS", "FAILURE", JobState.FAILED),
+        ("FAILURE", None, JobState.FAILED),
+        ("FAILURE", "FAILURE", JobState.FAILED),
+        ("REVOKED", None, JobState.CANCELLED),
+        ("SUCCESS", "REVOKED", JobState.CANCELLED),
+    ],
+)
+def test_state_of_a_job_of_two_stages_is_that_of_both(
+    first: str | None, second: str | None, state: JobState
+) -> None:
+    metas = [meta(name) if name else None for name in (first, second)]
+    assert status_of(*metas).state is state
+
+
+def test_failure_of_the_first_stage_is_the_reason_of_the_job() -> None:
+    failure = status_of(failure_meta("RejectedError", "no sales in 2025-01"), None).failure
+    assert failure is not None
+    assert (failure.code, failure.detail) == ("job-rejected", "no sales in 2025-01")
+
+
+def test_progress_of_the_first_stage_is_forgotten_once_the_second_runs() -> None:
+    reported = {"current": 1, "total": 2, "unit": "pages", "percent": 50.0}
+    assert status_of(meta("PROCESSING", reported), meta("STARTED")).progress is None
+
+
+def test_last_stage_carries_the_id_of_the_job() -> None:
+    record = report_record()
+    assert [(stage.id, stage.task) for stage in record.stages] == [
+        ("job-42.1", RENDER_REPORT.name),
+        ("job-42", SEND_REPORT.name),
+    ]
+    assert (record.task, record.lane) == (SEND_REPORT.name, "io")
+
+
+def test_lifetime_of_a_scheduled_job_counts_from_when_it_is_due() -> None:
+    due = datetime.now(UTC) + timedelta(days=30)
+    assert sum_record(run_at=due).expires_at == due + timedelta(seconds=60)
+
+
+def test_lifetime_of_a_job_that_is_due_counts_from_its_submission() -> None:
+    record = sum_record(run_at=datetime.now(UTC) - timedelta(days=30))
+    assert record.expires_at == record.submitted_at + timedelta(seconds=60)
+
+
+def test_record_survives_being_stored() -> None:
+    record = report_record()
+    assert JobRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_integer_of_4000_digits_survives_being_stored() -> None:
+    digits = 10**4_000 - 1
+    args = SumArgs(a=digits, b=-digits)
+    record = new_record(SUM_NUMBERS, args, job_id="job-42", ttl_seconds=60)
+    assert JobRecord.model_validate_json(record.model_dump_json()).args["a"] == digits
+
+
+def test_record_can_not_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        sum_record().id = "another"  # type: ignore[misc]  # that is the point
+
+
+def test_record_of_a_newer_submitter_is_read_without_what_is_unknown() -> None:
+    newer = sum_record().model_dump(mode="json") | {"priority": 9}
+    assert JobRecord.model_validate(newer).id == "job-42"
+
+
+def test_celery_finds_its_meta_under_its_own_prefix() -> None:
+    assert meta_key("job-42") == "celery-task-meta-job-42"
