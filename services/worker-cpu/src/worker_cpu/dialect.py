@@ -1,0 +1,94 @@
+"""The delimiter and the columns of a CSV, from its first lines."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from contracts.errors import RejectedError
+
+DELIMITERS: Final = (",", ";", "\t", "|")
+
+_SAMPLE_RECORDS: Final = 200
+_MAX_NAME_CHARACTERS: Final = 200
+_VALUE: Final = re.compile(
+    r"\s*(?:[+-]?[\d.,]*\d[\d.,]*|\d{4}-\d\d?-\d\d?.*|\d\d?/\d\d?/\d{4}.*)\s*"
+)
+"""A number or a date: what a column's name hardly ever is."""
+_YEAR: Final = re.compile(r"\s*(?:19|20)\d\d\s*")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written. Values may be in double quotes, doubled within."""
+
+    delimiter: str
+    columns: tuple[str, ...]
+    has_header: bool
+
+
+def detect_dialect(sample: str, max_columns: int) -> Dialect:
+    """Find the delimiter by which most lines have as many columns as the first one.
+
+    The first line is the header, unless it holds numbers or dates where the other lines do.
+
+    Raises:
+        RejectedError: there are more than `max_columns` columns.
+
+    """
+    delimiter = max(DELIMITERS, key=lambda candidate: _agreement(sample, candidate))
+    records = _records(sample, delimiter)
+    first = records[0] if records else [""]
+    if len(first) > max_columns:
+        raise RejectedError(f"the file has {len(first):,} columns; at most {max_columns:,} work")
+    has_header = _has_header(first, records[1:])
+    return Dialect(delimiter, _unique(first if has_header else [""] * len(first)), has_header)
+
+
+def _agreement(sample: str, delimiter: str) -> tuple[int, int]:
+    records = _records(sample, delimiter)
+    width = len(records[0]) if records else 1
+    if width == 1:
+        return 0, 0
+    return sum(len(record) == width for record in records), width
+
+
+def _records(sample: str, delimiter: str) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        return list(islice((record for record in reader if record), _SAMPLE_RECORDS))
+    except csv.Error:  # a field beyond the module's limit, or a NUL
+        header = sample.splitlines()[0]
+        return [header.split(delimiter)]
+
+
+def _has_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    votes = 0
+    for index, cell in enumerate(first):
+        values = [record[index] for record in others if len(record) > index and record[index]]
+        of_values = sum(_VALUE.fullmatch(value) is not None for value in values)
+        if values and 2 * of_values <= len(values):
+            continue  # a column of text says nothing
+        if not _VALUE.fullmatch(cell):
+            votes += 1
+        elif not _YEAR.fullmatch(cell):  # years do head the columns of some tables
+            votes -= 1
+    return votes >= 0
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Give every column a name of its own: SQL ignores case, and a name may be missing or twice."""
+    taken: set[str] = set()
+    result = []
+    for number, name in enumerate(names, 1):
+        wanted = " ".join(name.split())[:_MAX_NAME_CHARACTERS] or f"column_{number}"
+        candidate, again = wanted, 1
+        while candidate.lower() in taken:
+            again += 1
+            candidate = f"{wanted}_{again}"
+        taken.add(candidate.lower())
+        result.append(candidate)
+    return tuple(result)

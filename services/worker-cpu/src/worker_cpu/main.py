@@ -1,0 +1,26 @@
+"""The cpu worker's program: reads the environment once and serves the lane until SIGTERM."""
+
+import sys
+
+from contracts.lanes import Lane
+from contracts.logs import configure_logging
+from contracts.worker import run_worker
+from worker_cpu.app import create_app
+from worker_cpu.settings import WorkerCpuSettings
+
+
+def main() -> int:
+    """Run the worker and return its exit code."""
+    settings = WorkerCpuSettings()
+    configure_logging("worker-cpu", settings.log_level)
+    return run_worker(
+        create_app(settings),
+        Lane.CPU,
+        pool="prefork",
+        concurrency=settings.cpu_concurrency,
+        heartbeat_file=settings.heartbeat_file,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The tasks of the cpu lane: from messages to the domain and back."""
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import obstore
+from obstore.store import ObjectStore
+
+from contracts.errors import RejectedError, RetryableError
+from contracts.implementation import Job
+from contracts.schemas import (
+    AggregateSalesArgs,
+    AggregateSalesResult,
+    ProcessCsvArgs,
+    ProcessCsvResult,
+    RenderReportArgs,
+    RenderReportResult,
+    SalesImport,
+    SumArgs,
+    SumResult,
+)
+from contracts.storage import artifact_key
+from worker_cpu import csv_import, reports, sums
+from worker_cpu.column_types import sales_columns
+from worker_cpu.engine import Engine
+from worker_cpu.incoming import fetch_upload
+from worker_cpu.progress import Progress
+from worker_cpu.sales import SalesReader, aggregate_sales, split_by_month
+from worker_cpu.sales_dataset import SalesDataset
+from worker_cpu.sample import write_sample
+from worker_cpu.scratch import scratch_folder
+from worker_cpu.settings import WorkerCpuSettings
+
+
+class CpuTasks:
+    """What the worker does, with the settings and the storage that it does it with."""
+
+    def __init__(self, settings: WorkerCpuSettings, storage: ObjectStore) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._engine = Engine(settings.duckdb_memory_limit_bytes, settings.cpu_threads)
+        self._dataset = SalesDataset(storage)
+
+    def sum_numbers(self, args: SumArgs, job: Job) -> SumResult:
+        """Add two integers."""
+        sums.simulate_processing(self._settings.sum_delay_seconds, job.report)
+        return SumResult(total=sums.add(args.a, args.b))
+
+    def process_csv(self, args: ProcessCsvArgs, job: Job) -> ProcessCsvResult:
+        """Convert, profile and store a CSV; import it if it holds sales."""
+        self._fail_at_random()
+        with self._workplace() as scratch:
+            source = self._source(args, scratch, job.report)
+            found = csv_import.import_csv(
+                source, scratch, self._engine, self._settings.max_csv_columns, job.report
+            )
+            sales = self._import_sales(args.filename, found, scratch, job.report)
+            artifacts = [csv_import.DATA, csv_import.QUARANTINE, csv_import.PROFILE]
+            self._store(job.id, scratch, artifacts)
+        return ProcessCsvResult(
+            filename=args.filename,
+            generated=args.file_id is None,
+            encoding=found.encoding,
+            delimiter=found.dialect.delimiter,
+            rows_in=found.rows_in,
+            rows_clean=found.rows_clean,
+            rows_quarantined=found.rows_quarantined,
+            columns=found.columns,
+            quarantine_preview=found.quarantine_preview,
+            sales=sales,
+            artifacts=artifacts,
+        )
+
+    def aggregate_sales(self, args: AggregateSalesArgs, job: Job) -> AggregateSalesResult:
+        """Sum up the stored sales."""
+        job.report(0, None, "months", "reading sales")
+        with self._sales_reader() as (reader, _):
+            return aggregate_sales(reader, args.region, args.month, args.until)
+
+    def render_report(self, args: RenderReportArgs, job: Job) -> RenderReportResult:
+        """Render a sales report, for the io lane to send."""
+        with self._sales_reader() as (reader, scratch):
+            report = reports.compose_report(reader, args.report_type, args.region, args.month)
+            reports.render_report(report, scratch)
+            files = [reports.HTML, reports.TEXT, reports.CHART, reports.TABLE]
+            self._store(job.id, scratch, files)
+        return RenderReportResult(
+            subject=report.subject,
+            month=report.month,
+            rows=report.figures.rows,
+            html=reports.HTML,
+            text=reports.TEXT,
+            chart=reports.CHART,
+            chart_alt=report.chart_alt,
+            table=reports.TABLE,
+        )
+
+    def _fail_at_random(self) -> None:
+        if random.random() < self._settings.fault_rate:  # noqa: S311 - a demonstration
+            raise RetryableError(f"failed on purpose: FAULT_RATE is {self._settings.fault_rate:g}")
+
+    def _source(self, args: ProcessCsvArgs, scratch: Path, progress: Progress) -> Path:
+        if args.file_id is not None:
+            limit = self._settings.max_csv_bytes
+            return fetch_upload(self._storage, args.file_id, scratch, limit, progress)
+        sample = scratch / "sample.csv"
+        with self._engine.connect(scratch) as connection:
+            write_sample(connection, args.filename, args.num_rows, sample, progress)
+        return sample
+
+    def _import_sales(
+        self, source: str, found: csv_import.CsvImport, scratch: Path, progress: Progress
+    ) -> SalesImport | None:
+        columns = sales_columns(found.dialect.columns)
+        # A file of nothing but faults must not wipe out what an earlier one brought.
+        if columns is None or (found.rows_in and not found.rows_clean):
+            return None
+        with self._engine.connect(scratch) as connection:
+            months = split_by_month(
+                connection, scratch / csv_import.DATA, columns, scratch, progress
+            )
+        changed = self._dataset.replace(source, months)
+        return SalesImport(
+            source=source, rows=found.rows_clean, months=sorted(months), changed=changed
+        )
+
+    def _store(self, job_id: str, folder: Path, names: Iterable[str]) -> None:
+        for name in names:
+            obstore.put(self._storage, artifact_key(job_id, name), folder / name)
+
+    @contextmanager
+    def _sales_reader(self) -> Iterator[tuple[SalesReader, Path]]:
+        with self._workplace() as scratch, self._engine.connect(scratch) as connection:
+            snapshot = self._dataset.newest()
+            yield SalesReader(connection, self._dataset, snapshot, scratch), scratch
+
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        """Give a scratch folder, and say of each foreign fault whether later may work."""
+        try:
+            with scratch_folder(self._settings.scratch_folder) as scratch:
+                yield scratch
+        except duckdb.OutOfMemoryException as exc:
+            raise RejectedError(
+                f"needs more memory than DUCKDB_MEMORY_LIMIT_BYTES allows: {exc}"
+            ) from exc
+        except (obstore.exceptions.BaseError, OSError, duckdb.IOException) as exc:
+            raise RetryableError(f"storage or scratch folder: {exc}") from exc
