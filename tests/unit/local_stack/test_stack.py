@@ -23,8 +23,6 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
     "worker-cpu": WorkerCpuSettings,
     "worker-io": WorkerIoSettings,
 }
-# The mail server of the local stack knows no users and no TLS.
-_NOT_PASSED_ON = {"SMTP_USERNAME", "SMTP_PASSWORD", "SMTP_STARTTLS"}
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def taken() -> Iterator[int]:
 @pytest.mark.parametrize("service", _SETTINGS)
 def test_every_setting_of_a_service_can_be_chosen_without_docker_too(service: str) -> None:
     fields = {name.upper() for name in _SETTINGS[service].model_fields}
-    assert fields - _NOT_PASSED_ON <= set(SERVICE_SETTINGS[service])
+    assert fields <= set(SERVICE_SETTINGS[service])
 
 
 def test_a_service_gets_its_own_variables_and_no_others(
@@ -91,6 +89,16 @@ def test_hosts_that_a_person_allows_join_the_stacks_own(
     stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
     worker = next(p for stage in stages for p in stage if p.name == "worker-io")
     assert worker.env["FETCH_ALLOWED_HOSTS"] == "127.0.0.1,example.com"
+
+
+def test_a_mail_server_of_ones_own_replaces_the_private_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTP_HOST", "smtp.example.com")
+    stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
+    worker = next(p for stage in stages for p in stage if p.name == "worker-io")
+    assert worker.env["SMTP_HOST"] == "smtp.example.com"
+    assert "SMTP_PORT" not in worker.env
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="local_stack")
     parser.add_argument("command", choices=("up", "run", "down", "logs"))
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="of the stack without Docker")
+    parser.add_argument("--env-file", type=Path, default=Path(".env"), help="default: .env")
     arguments = parser.parse_args()
     command = {"up": _up, "run": _run, "down": _down, "logs": _logs}[arguments.command]
     try:
-        return command(StackSettings.read(Path.cwd()), arguments.folder)
+        return command(StackSettings.read(Path.cwd(), arguments.env_file), arguments.folder)
     except _ERRORS as exc:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - the command's answer
         return 1

@@ -54,6 +54,9 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "SMTP_HOST",
         "SMTP_PORT",
         "SMTP_TIMEOUT_SECONDS",
+        "SMTP_USERNAME",
+        "SMTP_PASSWORD",
+        "SMTP_STARTTLS",
         "MAIL_FROM",
         "FETCH_ALLOWED_HOSTS",
         "FETCH_TIMEOUT_SECONDS",
@@ -121,9 +124,9 @@ class LocalStack:
             "API_HOST": HOST,
             "API_PORT": str(settings.api_port),
             "HTTPBIN_URL": f"http://{HOST}:{settings.httpbin_port}",
-            "SMTP_HOST": HOST,
-            "SMTP_PORT": str(smtp_port),
         }
+        if "SMTP_HOST" not in settings.environment:  # a real mail server is a person's to choose
+            wiring |= {"SMTP_HOST": HOST, "SMTP_PORT": str(smtp_port)}
         return cls(settings, folder, rabbitmq, redis, smtp_port, wiring)
 
     @property

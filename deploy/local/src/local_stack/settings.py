@@ -32,9 +32,9 @@ class StackSettings:
     """Whether to use Docker; None is for whatever is there."""
 
     @classmethod
-    def read(cls, root: Path) -> Self:
-        """Read `.env` in the project's folder and, over it, the environment."""
-        values = {k: v for k, v in dotenv_values(root / ".env").items() if v}
+    def read(cls, root: Path, env_file: Path = Path(".env")) -> Self:
+        """Read the environment and, under it, a file in the project's folder that may be absent."""
+        values = {k: v for k, v in dotenv_values(root / env_file).items() if v}
         values |= {k: v for k, v in os.environ.items() if v}
         return cls(
             root=root,
