@@ -13,7 +13,7 @@ def test_summary_gives_the_numbers_the_months_and_the_files() -> None:
         "artifacts": ["vendas.parquet", "quarantine.csv"],
     }
     assert summary({"result": result}) == [
-        "vendas.csv: 12,000 in, 11,990 clean, 10 quarantined (rows)",
+        "vendas.csv: 12,000 rows, 11,990 clean, 10 quarantined",
         "imported 11,990 sales of 2025-01, 2025-02",
         "files: vendas.parquet, quarantine.csv",
     ]

@@ -44,9 +44,8 @@ def run_first_job(api_url: str, csv: Path) -> dict[str, Any]:
 def summary(job: dict[str, Any]) -> list[str]:
     """Return what a person wants to know of the job, a line each."""
     result = job["result"]
-    counts = {"in": "rows_in", "clean": "rows_clean", "quarantined": "rows_quarantined"}
-    numbers = ", ".join(f"{result[field]:,} {what}" for what, field in counts.items())
-    lines = [f"{result['filename']}: {numbers} (rows)"]
+    rows, clean, bad = result["rows_in"], result["rows_clean"], result["rows_quarantined"]
+    lines = [f"{result['filename']}: {rows:,} rows, {clean:,} clean, {bad:,} quarantined"]
     if sales := result.get("sales"):
         lines.append(f"imported {sales['rows']:,} sales of {', '.join(sales['months'])}")
     lines.append(f"files: {', '.join(result['artifacts'])}")

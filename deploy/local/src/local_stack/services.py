@@ -141,7 +141,8 @@ class LocalStack:
         return [
             backing,
             [rabbitmq],
-            [self._api(), *self._workers(), self._beating("beat", "beat"), self._flower()],
+            [self._api(), *self._workers(), self._beating("beat", "beat")],
+            [self._flower()],  # asks the workers about themselves when it starts
         ]
 
     def _api(self) -> Program:
