@@ -61,7 +61,10 @@ def test_keys_of_an_upload_have_no_colon() -> None:
     assert upload_info_key(FILE_ID) == "uploads/info/sha256-" + "0a" * 32 + ".json"
 
 
-@pytest.mark.parametrize("filename", ["vendas 2025.csv", "a/b.csv", "mês.csv", "50%.csv", "a?b#c"])
+@pytest.mark.parametrize(
+    "filename",
+    ["vendas 2025.csv", "a/b.csv", "mês.csv", "50%.csv", "a?b#c", "ç" * 200, "x" * 200],
+)
 def test_any_file_name_makes_one_key_component(filename: str, tmp_path: Path) -> None:
     key = upload_name_key(filename)
     assert key.count("/") == 2
@@ -72,7 +75,7 @@ def test_any_file_name_makes_one_key_component(filename: str, tmp_path: Path) ->
 
 
 def test_different_names_have_different_keys() -> None:
-    names = ["a b", "a%20b", "A b", "a+b", "a.b", "a.b.json"]
+    names = ["a b", "a%20b", "A b", "a+b", "a.b", "a.b.json", "ç" * 200, "ç" * 199 + "c"]
     assert len({upload_name_key(name) for name in names}) == len(names)
 
 

@@ -5,6 +5,7 @@ endpoint come from the usual AWS_* variables.
 """
 
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict
 UPLOADS: Final = "uploads"
 ARTIFACTS: Final = "artifacts"
 DATASETS: Final = "datasets"
+
+_MAX_NAME_BYTES: Final = 240
+"""A file system's names end at 255, and a letter with an accent is six bytes here."""
 
 
 class FileInfo(BaseModel):
@@ -58,7 +62,11 @@ def upload_info_key(file_id: str) -> str:
 
 def upload_name_key(filename: str) -> str:
     """Return where the FileInfo of the newest upload of that name is."""
-    return f"{UPLOADS}/names/{quote(filename, safe='')}.json"
+    name = quote(filename, safe="")
+    if len(name) > _MAX_NAME_BYTES:
+        # A `+` is never in a quoted name, so this can't be the key of another one.
+        name = f"{name[:100]}+{sha256(filename.encode()).hexdigest()}"
+    return f"{UPLOADS}/names/{name}.json"
 
 
 def artifact_prefix(job_id: str) -> str:
