@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta  # known to its type stubs only
 
 _CHUNK_BYTES: Final = 256 * 1024
-_SINGLE_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_SINGLE_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
 _TYPES: Final = {".parquet": "application/vnd.apache.parquet"}
 
 
@@ -136,7 +136,7 @@ def _wanted_range(headers: Headers, size: int, etag: str) -> tuple[int, int] | N
     else:
         start, end = max(0, size - int(last)), size
     if start >= end:
-        raise RangeNotSatisfiable(f"The artifact has {size:,} bytes.", size_bytes=size)
+        raise RangeNotSatisfiable(size)
     return start, end
 
 

@@ -1,5 +1,6 @@
 """Every error a client can get, as RFC 9457 problem documents. Status codes live here only."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse
 
 MEDIA_TYPE: Final = "application/problem+json"
 _MAX_ECHO_CHARACTERS: Final = 200
+_MAX_ECHO_ERRORS: Final = 100
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +64,11 @@ class InvalidRequest(ApiError):
     title = "The request is not valid"
 
     def __init__(self, errors: Sequence[InvalidField]) -> None:
-        detail = "; ".join(f"{error.field}: {error.rule}" for error in errors)
-        super().__init__(detail, errors=[error.model_dump(mode="json") for error in errors])
+        shown = errors[:_MAX_ECHO_ERRORS]
+        detail = "; ".join(f"{error.field}: {error.rule}" for error in shown)
+        if len(errors) > len(shown):
+            detail += f"; and {len(errors) - len(shown):,} more"
+        super().__init__(detail, errors=[error.model_dump(mode="json") for error in shown])
 
 
 class MalformedBody(ApiError):
@@ -163,6 +168,10 @@ class RangeNotSatisfiable(ApiError):
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     code = "range-not-satisfiable"
     title = "The range lies outside the artifact"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The artifact has {size_bytes:,} bytes.", size_bytes=size_bytes)
+        self.headers = {"Content-Range": f"bytes */{size_bytes}"}
 
 
 class BodyTooLarge(ApiError):
@@ -296,7 +305,7 @@ def _invalid_field(error: Mapping[str, Any], within: str) -> InvalidField:
     location = [str(part) for part in error["loc"] if part not in {"body", "query", "path"}]
     value = None if error["type"] == "missing" else error.get("input")
     return InvalidField(
-        field=".".join(location) or within,
+        field=_shortened(".".join(location)) or within,
         value=_echo(value),
         rule=str(error["msg"]).removeprefix("Value error, "),
     )
@@ -310,9 +319,26 @@ def _echo(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
         text = value if isinstance(value, str) else str(jsonable_encoder(value))
     except ValueError:  # an integer of too many digits has no text
         return f"<{type(value).__name__}>"
-    if len(text) > _MAX_ECHO_CHARACTERS:
-        return text[:_MAX_ECHO_CHARACTERS] + "…"
-    return value if isinstance(value, int | str) else text
+    short = _shortened(text)
+    return value if isinstance(value, int) and short == text else short
+
+
+def _shortened(text: str) -> str:
+    shown = text[:_MAX_ECHO_CHARACTERS] + ("…" if len(text) > _MAX_ECHO_CHARACTERS else "")
+    # JSON can spell half a surrogate pair, which no answer can carry.
+    return shown.encode(errors="backslashreplace").decode()
+
+
+def malformed_json(exc: Exception) -> MalformedBody:
+    """Say why a body that should be JSON can't be read: `exc` is what reading it raised."""
+    match exc:
+        case RecursionError():
+            reason = "it is nested too deeply"
+        case UnicodeDecodeError() | json.JSONDecodeError():
+            reason = str(exc)
+        case _:
+            reason = "it has a number of too many digits"
+    return MalformedBody(f"The body is not JSON: {reason}.")
 
 
 def problem_body(error: ApiError) -> dict[str, Any]:
@@ -353,6 +379,8 @@ def register(app: FastAPI) -> None:
         # FastAPI wraps what fails while it reads a body; our own errors come out as they were.
         if isinstance(exc.__cause__, ApiError):
             return to_response(exc.__cause__)
+        if isinstance(exc.__cause__, ValueError | RecursionError):
+            return to_response(malformed_json(exc.__cause__))
         return to_response(FrameworkError(request, exc))
 
     @app.exception_handler(Exception)
