@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Header, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.admission import REFUSALS
@@ -116,7 +116,9 @@ async def list_tasks() -> TaskList:
     return TaskList(tasks=[_task_view(spec) for spec in CATALOGUE.values()])
 
 
-async def show_task(name: str) -> TaskView:
+async def show_task(
+    name: Annotated[str, Path(description="The task's name, as in the list.")],
+) -> TaskView:
     """Return one task with the JSON Schemas of its arguments and result."""
     return _task_view(find_task(name))
 
