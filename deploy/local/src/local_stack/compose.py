@@ -69,6 +69,8 @@ def _container_ids(settings: StackSettings) -> list[str]:
         text=True,
         check=False,
     )
+    if done.returncode != 0:
+        raise StackError(f"`docker compose ps` failed: {done.stderr.strip()}")
     return done.stdout.split()
 
 
@@ -86,10 +88,13 @@ def _compose(settings: StackSettings, *arguments: str) -> None:
 def _places(settings: StackSettings) -> dict[str, str]:
     host = "http://localhost"
     user, _, password = settings.flower_basic_auth.partition(":")
+    broker_user = settings.environment.get("RABBITMQ_DEFAULT_USER", "twinlane")
+    broker_password = settings.environment.get("RABBITMQ_DEFAULT_PASS", "twinlane")
     return {
         "API": f"{host}:{settings.api_port}/docs",
         "Flower": f"{host}:{settings.flower_port} (user {user}, password {password})",
         "Mail": f"{host}:{settings.mail_port}",
-        "RabbitMQ": f"{host}:{settings.rabbitmq_management_port}",
+        "RabbitMQ": f"{host}:{settings.rabbitmq_management_port} "
+        f"(user {broker_user}, password {broker_password})",
         "httpbin": f"{host}:{settings.httpbin_port}",
     }

@@ -99,7 +99,7 @@ def start(folder: Path, settings: StackSettings) -> StackState:
     """
     folder = folder.absolute()
     if is_running(folder):
-        print("the stack is running already")  # noqa: T201 - shows progress
+        print("the stack is running already; `make down` first to start it anew")  # noqa: T201 - shows progress
         return _await_ready(folder, None)
     ensure_servers()
     check_ports(_public_ports(settings))
