@@ -37,6 +37,8 @@ def main() -> int:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - the command's answer
         return 1
     except KeyboardInterrupt:
+        if arguments.command == "up":
+            print("interrupted; `make down` stops what has started", file=sys.stderr)  # noqa: T201
         return 130
 
 
