@@ -14,6 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 MEDIA_TYPE: Final = "application/problem+json"
+NOT_READY: Final = HTTPStatus.SERVICE_UNAVAILABLE
+"""What /readyz answers while something is missing; its body is no problem but says what."""
+
 _MAX_ECHO_CHARACTERS: Final = 200
 _MAX_ECHO_ERRORS: Final = 100
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from obstore.store import ObjectStore
 from pydantic import BaseModel
 
-from api.errors import ApiError
+from api.errors import NOT_READY, ApiError
 from api.services import Uses
 
 
@@ -47,7 +47,9 @@ def create_router() -> APIRouter:
         methods=["GET"],
         summary="Can jobs be accepted?",
         response_model=Readiness,
-        responses={503: {"model": Readiness, "description": "Not now; the body says why."}},
+        responses={
+            int(NOT_READY): {"model": Readiness, "description": "Not now; the body says why."}
+        },
     )
     return router
 
@@ -66,7 +68,7 @@ async def ready(services: Uses, response: Response) -> Readiness:
     )
     everything = all(dependency.ready for dependency in (broker, results, storage))
     if not everything:
-        response.status_code = 503
+        response.status_code = NOT_READY
     return Readiness(ready=everything, broker=broker, results=results, storage=storage)
 
 
