@@ -36,10 +36,12 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FETCH_ALLOWED_HOSTS", "httpbin, *.example.com")
     monkeypatch.setenv("REPORT_ALLOWED_RECIPIENTS", "@empresa.com")
     monkeypatch.setenv("SMTP_STARTTLS", "true")
+    monkeypatch.setenv("SMTP_USERNAME", "")
     read = WorkerIoSettings()
     assert read.allowed_hosts.allows("http://a.example.com/")
     assert read.allowed_recipients.allows("ana@empresa.com")
     assert read.smtp_starttls
+    assert read.smtp_username is None
     assert read.io_concurrency == 128
 
 
