@@ -23,3 +23,6 @@ def configure_logging(service: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for client in ("httpx2", "httpcore2"):
+        # A line per call, with its full address: what matters of a call is logged by its job.
+        logging.getLogger(client).setLevel(logging.WARNING)

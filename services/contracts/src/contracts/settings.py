@@ -9,7 +9,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class SharedSettings(BaseSettings):
     """Read from the environment, once, by a service's main.py."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,  # compose and .env files write «not set» as an empty value
+    )
 
     broker_url: SecretStr = Field(description="amqp://user:password@host:5672/vhost")
     result_url: SecretStr = Field(description="redis://:password@host:6379/0")

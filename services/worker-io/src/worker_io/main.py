@@ -1,6 +1,5 @@
 """`python -m worker_io.main` serves the io lane until SIGTERM."""
 
-import logging
 import sys
 
 from contracts.lanes import Lane
@@ -14,8 +13,6 @@ def main() -> int:
     """Read the environment and run the worker."""
     settings = WorkerIoSettings()
     configure_logging("worker-io", settings.log_level)
-    # One line per call, with an address whose query may hold a secret, is too much by default.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
     return run_worker(
         create_app(settings),
         Lane.IO,

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.settings import SharedSettings
@@ -12,9 +11,7 @@ _WEEK_SECONDS = 7 * 24 * 3600
 
 
 class WorkerIoSettings(SharedSettings):
-    """Read from the environment, once, by main.py. A variable that is empty counts as not set."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True)
+    """Read from the environment, once, by main.py."""
 
     io_concurrency: int = Field(default=128, ge=1, le=1_000, description="Jobs at the same time.")
 
