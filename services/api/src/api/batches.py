@@ -5,9 +5,9 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import (
@@ -20,6 +20,7 @@ from api.errors import (
     LaneFull,
     MalformedBody,
     ResultsUnavailable,
+    malformed_json,
     problem_body,
     responses,
     validation_problem,
@@ -27,7 +28,7 @@ from api.errors import (
 from api.job_view import POLL_AGAIN_SECONDS
 from api.services import Services, Uses
 from api.submission import Submission
-from api.tasks import find_task, resolve_run_at
+from api.tasks import MAX_DELAY, find_task, resolve_run_at
 from contracts.records import BatchRecord, JobState
 
 NDJSON: Final = "application/x-ndjson"
@@ -40,7 +41,9 @@ class BatchItem(BaseModel):
 
     task: str = Field(examples=["cpu.sum_numbers"])
     args: dict[str, Any] = Field(default={}, examples=[{"a": 2, "b": 3}])
-    delay: float | None = Field(None, ge=0, description="Seconds until the job starts.")
+    delay: float | None = Field(
+        None, ge=0, le=MAX_DELAY.total_seconds(), description="Seconds until the job starts."
+    )
 
 
 class ItemOutcome(BaseModel):
@@ -179,7 +182,11 @@ async def submit_batch(
     return batch, refusals
 
 
-async def show_batch(services: Uses, response: Response, batch_id: str) -> BatchView:
+async def show_batch(
+    services: Uses,
+    response: Response,
+    batch_id: Annotated[str, Path(min_length=1, max_length=64, description="The batch's id.")],
+) -> BatchView:
     """Return the states of all jobs of a batch and the state of the whole."""
     batch = await services.store.batch(batch_id)
     jobs = []
@@ -228,8 +235,9 @@ def _parse(body: bytes, content_type: str) -> list[object]:
         return [_parse_line(line) for line in text.splitlines() if line.strip()]
     try:
         items = json.loads(text)
-    except ValueError as exc:
-        raise MalformedBody(f"The body is not JSON: {exc}. For NDJSON send {NDJSON!r}.") from exc
+    except (ValueError, RecursionError) as exc:
+        problem = malformed_json(exc)
+        raise MalformedBody(f"{problem.detail} For NDJSON send {NDJSON!r}.") from exc
     if not isinstance(items, list):
         rule = "must be an array of items"
         raise InvalidRequest([InvalidField(field="body", value=type(items).__name__, rule=rule)])
@@ -239,8 +247,8 @@ def _parse(body: bytes, content_type: str) -> list[object]:
 def _parse_line(line: str) -> object:
     try:
         return json.loads(line)
-    except ValueError as exc:
-        return MalformedBody(f"The line is not JSON: {exc}.")
+    except (ValueError, RecursionError) as exc:
+        return malformed_json(exc)
 
 
 def _check_size(items: Sequence[object], limit: int) -> None:
