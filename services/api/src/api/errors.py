@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -102,6 +102,10 @@ class TaskNotFound(ApiError):
     status = HTTPStatus.NOT_FOUND
     code = "task-not-found"
     title = "There is no such task"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        shown = _shortened(name)
+        super().__init__(f"No task {shown!r}; there are: {', '.join(known)}.", task=shown)
 
 
 class JobNotFound(ApiError):

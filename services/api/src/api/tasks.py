@@ -137,7 +137,7 @@ def find_task(name: str) -> TaskSpec[Any, Any]:
     """
     spec = CATALOGUE.get(name)
     if spec is None:
-        raise TaskNotFound(f"No task {name!r}; there are: {', '.join(CATALOGUE)}.", task=name)
+        raise TaskNotFound(name, CATALOGUE)
     return spec
 
 
