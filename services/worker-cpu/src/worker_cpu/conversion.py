@@ -107,7 +107,7 @@ class Conversion:
         ]
         self.connection.execute(
             f"COPY (SELECT number, misfit[1], misfit[2] FROM"  # noqa: S608 - quoted
-            f" (SELECT row_number() OVER () AS number, CASE {' '.join(cases)} END AS misfit"
+            f" (SELECT CASE {' '.join(cases)} END AS misfit, row_number() OVER () AS number"
             f" {self._text()}) WHERE misfit IS NOT NULL) TO {quoted(misfits)}"
             " (FORMAT csv, HEADER false)"
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from contracts.errors import RejectedError
 from contracts.schemas import ColumnProfile, QuarantinedLine
 from worker_cpu.conversion import Conversion
 from worker_cpu.dialect import Dialect, detect_dialect
@@ -73,8 +74,10 @@ def import_csv(
 
 def _beginning(source: Path, encoding: str) -> str:
     """Return whole lines from the beginning of the text."""
-    chunk = next(iter(utf8_chunks(source, encoding)))
+    chunk = next(iter(utf8_chunks(source, encoding)), b"")
     text = chunk[:_DIALECT_SAMPLE_BYTES].decode(errors="replace").lstrip("\r\n")
+    if not text.strip():
+        raise RejectedError("the file is empty: it has not even a header line")
     if len(chunk) <= _DIALECT_SAMPLE_BYTES:
         return text
     return text[: text.rfind("\n") + 1] or text

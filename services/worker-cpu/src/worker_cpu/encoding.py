@@ -43,18 +43,16 @@ _WIDE_SHARE: Final = 0.3
 
 
 def detect_encoding(path: Path) -> str:
-    """Return Python's name of the encoding of a text file.
+    """Return Python's name of the encoding of a text file; that of an empty one is UTF-8.
 
     A file of mostly valid UTF-8 is UTF-8, even when some lines are damaged.
 
     Raises:
-        RejectedError: the file is empty, or no text at all.
+        RejectedError: it is no text at all.
 
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    if not head.strip():
-        raise RejectedError("the file is empty: it has not even a header line")
     _refuse_known_binary(head)
     for mark, encoding in _BOMS:
         if head.startswith(mark):

@@ -84,8 +84,9 @@ def _top_values(
             f"list_contains((SELECT approx_top_k({column}, {_CANDIDATES}) FROM {table}), {column})"  # noqa: S608 - quoted
         )
     rows = connection.execute(
-        f"SELECT {_text(column)}, count(*) AS n FROM {table} WHERE {wanted}"  # noqa: S608 - quoted
-        f" GROUP BY {column} HAVING n > 1 ORDER BY n DESC, {column} LIMIT {TOP_VALUES}"
+        f"SELECT {_text(column)}, count(*) FROM {table} WHERE {wanted}"  # noqa: S608 - quoted
+        f" GROUP BY {column} HAVING count(*) > 1 ORDER BY count(*) DESC, {column}"
+        f" LIMIT {TOP_VALUES}"
     ).fetchall()
     return [TopValue(value=value, count=count) for value, count in rows]
 

@@ -1,6 +1,7 @@
 """The reports that are mailed: HTML, text, chart and table, in Brazilian Portuguese."""
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,8 +14,10 @@ from jinja2.sandbox import SandboxedEnvironment
 from contracts.schemas import ALL_REGIONS, ProductSales, ReportType, SalesFigures
 from worker_cpu import brazilian
 from worker_cpu.charts import Bar, draw_bars, draw_message
-from worker_cpu.months import shift_month
+from worker_cpu.months import days_in, months_between, shift_month
 from worker_cpu.sales import SalesReader, change_percent
+
+_MONTH: Final = re.compile(r"\d{4}-\d{2}")
 
 HTML: Final = "report.html"
 TEXT: Final = "report.txt"
@@ -26,7 +29,7 @@ _TITLES: Final[Mapping[ReportType, str]] = {
     "vendas_mensal": "Relatório mensal de vendas",
 }
 _CHART_TITLES: Final[Mapping[ReportType, str]] = {
-    "vendas": "Receita por mês",
+    "vendas": "Receita ao longo do tempo",
     "vendas_mensal": "Receita por dia",
 }
 _BREAKDOWNS: Final[Mapping[ReportType, tuple[str, str]]] = {
@@ -42,6 +45,12 @@ class Row:
 
     label: str
     figures: SalesFigures
+
+    @property
+    def name(self) -> str:
+        """The label as people read it: months by their names."""
+        is_month = _MONTH.fullmatch(self.label)
+        return brazilian.month_name(self.label) if is_month else self.label
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,14 @@ class Report:
     @property
     def chart_title(self) -> str:
         """The title of the chart."""
-        return f"{_CHART_TITLES[self.type]} · {self.period}"
+        name = _CHART_TITLES[self.type]
+        return f"{name} · {self.period}" if self.period else name
 
     @property
     def chart_alt(self) -> str:
         """What the chart shows, for those who do not see it."""
         if not self.bars:
-            return f"Gráfico vazio: não há vendas em {self.period}."
+            return f"Gráfico vazio: sem vendas. {self.chart_title}."
         best = max(self.bars, key=lambda bar: bar.value)
         return (
             f"Gráfico de colunas: {_CHART_TITLES[self.type].lower()}, {self.period}."
@@ -99,12 +109,11 @@ def compose_report(
     else:
         month = month or (stored[-1] if stored else None)
         months = [month] if month else []
-        period = brazilian.month_name(month) if month else "sem período"
+        period = brazilian.month_name(month) if month else ""
     figures = reader.figures(region, months)
     before = shift_month(month, -1) if month else None
     previous = reader.figures(region, [before]) if before else None
     label, grouping = _BREAKDOWNS[report_type]
-    by_day = "date" if report_type == "vendas_mensal" else grouping
     return Report(
         type=report_type,
         title=title,
@@ -119,10 +128,7 @@ def compose_report(
         products=reader.top_products(region, months),
         label=label,
         rows=[Row(key, sums) for key, sums in reader.grouped(grouping, region, months)],
-        bars=[
-            Bar(_bar_label(key), float(sums.revenue))
-            for key, sums in reader.grouped(by_day, region, months)
-        ],
+        bars=_bars(reader, region, months) if figures.rows else (),
         dataset_is_empty=not stored,
     )
 
@@ -181,11 +187,20 @@ def _cell(text: str) -> str:
 
 def _span(months: Sequence[str]) -> str:
     if not months:
-        return "sem período"
+        return ""
     first, last = brazilian.month_name(months[0]), brazilian.month_name(months[-1])
     return first if first == last else f"{first} a {last}"
 
 
-def _bar_label(key: str) -> str:
-    """Name a column by its day (2025-01-31: 31) or by its month (2025-01: jan/25)."""
-    return key[8:] if len(key) > len("2025-01") else brazilian.short_month(key)
+def _bars(reader: SalesReader, region: str, months: Sequence[str]) -> list[Bar]:
+    """Return a column per month, or per day of a single one; those without sales are empty."""
+    if len(months) == 1:
+        names = {f"{day:02d}": f"{day:02d}" for day in range(1, days_in(months[0]) + 1)}
+        found = reader.grouped("strftime(date, '%d')", region, months)
+    else:
+        names = {
+            month: brazilian.short_month(month) for month in months_between(months[0], months[-1])
+        }
+        found = reader.grouped("strftime(date, '%Y-%m')", region, months)
+    revenue = {key: float(sums.revenue) for key, sums in found}
+    return [Bar(name, revenue.get(key, 0.0)) for key, name in names.items()]
