@@ -22,6 +22,7 @@ import httpx2
 import pytest
 
 from e2e.client import Api
+from e2e.flower import Flower
 from local_stack.ports import free_ports
 from local_stack.programs import ChildProcess, Program
 from local_stack.stack import read_state
@@ -99,10 +100,15 @@ def httpbin(stack: Stack) -> str:
     return stack.httpbin_url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def api(stack: Stack) -> Iterator[Api]:
     with Api(stack.api_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def flower(stack: Stack) -> Flower:
+    return Flower(stack.flower_url, stack.flower_auth)
 
 
 def _given_stack() -> Stack:
