@@ -157,6 +157,7 @@ default_pass = {self.password}
 # By default queue figures are five seconds old.
 collect_statistics_interval = 1000
 log.console = true
+log.console.use_colors = off
 log.console.level = warning
 log.file = false
 """
@@ -180,7 +181,6 @@ log.file = false
             RABBITMQ_CONF_ENV_FILE=f"{folder}/none.conf",
             RABBITMQ_ENABLED_PLUGINS_FILE=f"{folder}/enabled_plugins",
             RABBITMQ_FEATURE_FLAGS_FILE=f"{folder}/feature_flags",
-            RABBITMQ_LOG="-color",
             # Become the Erlang machine instead of waiting for it: signals then go straight there.
             RUNNING_UNDER_SYSTEMD="true",
         )
