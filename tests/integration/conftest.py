@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from integration.broker import Broker
+from integration.jobs import Jobs
+from integration.place import Place, new_place
 from servers import MailServer, RabbitMQ, Redis, run_httpbin, run_rabbitmq, run_redis
 
 
@@ -57,3 +60,24 @@ def smtp() -> Iterator[MailServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def place(rabbitmq: RabbitMQ, redis: Redis, tmp_path: Path) -> Iterator[Place]:
+    """Addresses of the test's own, for services that it starts."""
+    with new_place(rabbitmq, redis, tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def broker(place: Place) -> Broker:
+    """The test's own virtual host, with nothing declared in it."""
+    return Broker(place)
+
+
+@pytest.fixture
+def jobs(place: Place) -> Iterator[Jobs]:
+    jobs = Jobs(place)
+    yield jobs
+    jobs.celery.close()
+    jobs.redis.close()

@@ -1,0 +1,102 @@
+"""Jobs as tests submit them and watch them, without an API."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from kombu import Connection
+
+from beat.submission import submit
+from contracts.records import (
+    Attempt,
+    JobRecord,
+    JobState,
+    JobStatus,
+    Meta,
+    attempts_key,
+    derive_status,
+    meta_key,
+    record_key,
+)
+from contracts.tasks import TaskSpec
+from contracts.wire import JobMessage, build_message, create_celery
+from integration.place import Place
+from servers import eventually
+
+
+class Jobs:
+    """Submits as beat does, reads as the API does."""
+
+    def __init__(self, place: Place) -> None:
+        self.celery = create_celery(place.settings())
+        self.redis = redis.Redis.from_url(place.result_url)
+
+    def submit(self, spec: TaskSpec[Any, Any], **fields: Any) -> str:  # noqa: ANN401 - a task's arguments
+        """Submit a job and return its id."""
+        job_id = str(uuid.uuid4())
+        assert submit(self.celery, spec.name, fields, job_id)
+        return job_id
+
+    def publish_again(self, job_id: str) -> None:
+        """Publish the message of a job once more, as RabbitMQ may deliver it twice."""
+        record = self.record(job_id)
+        message = self.message(record)
+        with Connection(self.celery.conf.broker_url) as connection:
+            self.celery.amqp.Producer(connection).publish(
+                message.body,
+                exchange="jobs",
+                routing_key=f"jobs.{record.stages[0].task.partition('.')[0]}",
+                headers=message.headers,
+                content_type=message.content_type,
+                content_encoding=message.content_encoding,
+                correlation_id=message.correlation_id,
+                mandatory=True,
+            )
+
+    def message(self, record: JobRecord) -> JobMessage:
+        return build_message(self.celery, record)
+
+    def ids(self) -> set[str]:
+        """Return the ids of all jobs that have a record."""
+        keys = self.redis.keys(record_key("*"))
+        assert isinstance(keys, list)
+        return {str(key, "ascii").rpartition(":")[2] for key in keys if isinstance(key, bytes)}
+
+    def record(self, job_id: str) -> JobRecord:
+        return JobRecord.model_validate_json(self._get(record_key(job_id)) or b"")
+
+    def status(self, job_id: str) -> JobStatus:
+        record = self.record(job_id)
+        metas = [self._meta(stage.id) for stage in record.stages]
+        return derive_status(record, metas, self.attempts(job_id), datetime.now(UTC))
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        raw = self.redis.lrange(attempts_key(job_id), 0, -1)
+        assert isinstance(raw, list)
+        return [Attempt.model_validate_json(attempt) for attempt in raw]
+
+    def result(self, job_id: str) -> Any:  # noqa: ANN401 - JSON
+        meta = self._meta(job_id)
+        return meta.result if meta and meta.status == "SUCCESS" else None
+
+    def wait_for(self, job_id: str, *states: JobState, within_seconds: float = 60) -> JobStatus:
+        """Wait until the job is in one of the states and return its status."""
+        reached = eventually(lambda: self.status(job_id).state in states, within_seconds)
+        status = self.status(job_id)
+        assert reached, f"job {job_id} is {status} after {within_seconds:.0f} s"
+        return status
+
+    def outcome(self, job_id: str, within_seconds: float = 60) -> JobStatus:
+        """Wait until the job has ended and return its status."""
+        terminal = [state for state in JobState if state.is_terminal]
+        return self.wait_for(job_id, *terminal, within_seconds=within_seconds)
+
+    def _meta(self, task_id: str) -> Meta | None:
+        raw = self._get(meta_key(task_id))
+        return Meta.model_validate_json(raw) if raw else None
+
+    def _get(self, key: str) -> bytes | None:
+        raw = self.redis.get(key)
+        assert raw is None or isinstance(raw, bytes)
+        return raw

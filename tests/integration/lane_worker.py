@@ -1,0 +1,162 @@
+"""A worker whose tasks do what a test asks of them: `python lane_worker.py io`.
+
+Everything around the tasks is the real thing. What a fetch does is in its address:
+`http://<behaviour>.test/<parameter>`.
+"""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from contracts.errors import RejectedError, RetryableError
+from contracts.implementation import Job, implement
+from contracts.lanes import Lane
+from contracts.logs import configure_logging
+from contracts.schemas import (
+    FetchUrlArgs,
+    FetchUrlResult,
+    RenderReportArgs,
+    RenderReportResult,
+    SendReportArgs,
+    SendReportResult,
+    SumArgs,
+    SumResult,
+)
+from contracts.settings import SharedSettings
+from contracts.storage import open_storage
+from contracts.tasks import (
+    CATALOGUE,
+    FETCH_URL,
+    RENDER_REPORT,
+    SEND_REPORT,
+    SUM_NUMBERS,
+    RetryPolicy,
+)
+from contracts.wire import create_celery
+from contracts.worker import run_worker
+
+POISON = -1
+"""A sum of it kills the process that computes it."""
+
+NO_SALES = "nowhere"
+"""A region whose report is rejected."""
+
+_IMPATIENT = RetryPolicy(max_attempts=3, base_seconds=1, max_seconds=1)
+_REPORTING_SECONDS = 1.0
+
+
+class LaneWorkerSettings(SharedSettings):
+    """What tests tell it."""
+
+    heartbeat_file: Path
+    gates: Path
+    concurrency: int = 4
+
+
+class Tasks:
+    """Tasks that obey."""
+
+    def __init__(self, gates: Path) -> None:
+        self._gates = gates
+
+    def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
+        parts = urlsplit(args.url)
+        parameter = parts.path.removeprefix("/")
+        content_type = None
+        match (parts.hostname or "").removesuffix(".test"):
+            case "fails-before" if job.attempt < int(parameter):
+                raise RetryableError(f"attempt {job.attempt} failed")
+            case "rejects":
+                raise RejectedError("this will never work")
+            case "breaks":
+                raise ZeroDivisionError("a bug")
+            case "reports":
+                self._report(job)
+            case "waits":
+                self._wait(parameter)
+            case "writes":
+                content_type = "x" * int(parameter)
+        return FetchUrlResult(
+            url=args.url, status=200, elapsed_seconds=0, size_bytes=0, content_type=content_type
+        )
+
+    def sum_numbers(self, args: SumArgs, job: Job) -> SumResult:
+        if args.a == POISON:
+            with (self._gates / f"{job.id}.deaths").open("a") as deaths:
+                deaths.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return SumResult(total=args.a + args.b)
+
+    def render_report(self, args: RenderReportArgs, job: Job) -> RenderReportResult:
+        if args.region == NO_SALES:
+            raise RejectedError("no sales in this region")
+        return RenderReportResult(
+            subject=f"Report of job {job.id}",
+            month=args.month,
+            rows=0,
+            html="report.html",
+            text="report.txt",
+            chart="chart.png",
+            chart_alt="",
+            table="table.csv",
+        )
+
+    def send_report(self, args: SendReportArgs, job: Job) -> SendReportResult:
+        rendered = job.result_of(RENDER_REPORT)
+        return SendReportResult(
+            email=args.email, subject=rendered.subject, message_id="<1@test>", attachments=[]
+        )
+
+    def _report(self, job: Job) -> None:
+        """Report a thousand times as often as is passed on."""
+        started = time.monotonic()
+        while time.monotonic() < started + _REPORTING_SECONDS:
+            job.report(1, 4, "rows", "counting")
+            time.sleep(0.000_25)
+
+    def _wait(self, gate: str) -> None:
+        """Say that it has begun, and wait until the gate is open."""
+        (self._gates / f"{gate}.begun").touch()
+        while not (self._gates / f"{gate}.open").exists():
+            time.sleep(0.01)
+
+
+def main() -> int:
+    """Serve the lane that the command line names."""
+    lane = Lane(sys.argv[1])
+    settings = LaneWorkerSettings()
+    configure_logging(f"worker-{lane}", settings.log_level)
+    app = create_celery(settings)
+    storage = open_storage(settings.storage_url)
+    tasks = Tasks(settings.gates)
+    functions: dict[str, Any] = {
+        FETCH_URL.name: tasks.fetch_url,
+        SUM_NUMBERS.name: tasks.sum_numbers,
+        RENDER_REPORT.name: tasks.render_report,
+        SEND_REPORT.name: tasks.send_report,
+    }
+    for spec in CATALOGUE.values():
+        if spec.lane == lane:
+            impatient = replace(spec, retry=_IMPATIENT)
+            implement(app, impatient, functions.get(spec.name, _nothing), storage)
+    pool = {Lane.IO: "threads", Lane.CPU: "prefork"}[lane]
+    return run_worker(
+        app,
+        lane,
+        pool=pool,
+        concurrency=settings.concurrency,
+        heartbeat_file=settings.heartbeat_file,
+    )
+
+
+def _nothing(_args: object, _job: Job) -> Any:  # noqa: ANN401 - it returns none
+    raise NotImplementedError("no test asks for this task")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

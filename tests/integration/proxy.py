@@ -1,0 +1,83 @@
+"""A TCP proxy that can be cut and paused: a network that fails, in front of a real server."""
+
+import contextlib
+import socket
+import threading
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+_CHUNK_BYTES = 64 * 1024
+
+
+class Proxy:
+    """Passes a port on to a server until it is told not to. A context manager."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname
+        assert parts.port
+        self._target = (parts.hostname, parts.port)
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._open: set[socket.socket] = set()
+        self._listener = self._listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        user = parts.netloc.rpartition("@")[0]
+        self.url = urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{self.port}"))
+
+    def cut(self) -> None:
+        """Close every connection and refuse new ones."""
+        # A thread in accept() keeps the port open unless the socket is shut down first.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for end in list(self._open):
+            _close(end)
+
+    def restore(self) -> None:
+        """Accept connections again, after a cut."""
+        self._listener = self._listen(self.port)
+
+    def pause(self) -> None:
+        """Keep connections open, accept new ones, and pass nothing on."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Pass on what came during a pause, and all that follows."""
+        self._flowing.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flowing.set()
+        with contextlib.suppress(OSError):
+            self.cut()
+
+    def _listen(self, port: int) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self._accept, args=[listener], daemon=True).start()
+        return listener
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._target)
+                self._open |= {near, far}
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=[source, sink], daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(_CHUNK_BYTES):
+                self._flowing.wait()
+                sink.sendall(chunk)
+        for end in (source, sink):
+            self._open.discard(end)
+            _close(end)
+
+
+def _close(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()

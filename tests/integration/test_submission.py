@@ -1,0 +1,354 @@
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kombu import Connection, Consumer, Message
+from pydantic import SecretStr
+
+from api.batches import submit_batch
+from api.errors import ApiError, BrokerUnavailable, LaneFull, OutcomeUnknown, ResultsUnavailable
+from api.services import Services, open_services
+from api.settings import ApiSettings
+from api.submission import Submission
+from contracts.lanes import LANE_QUEUES, Lane
+from contracts.records import JobRecord, JobState
+from contracts.schemas import SumArgs
+from contracts.tasks import SUM_NUMBERS
+from integration.broker import Broker, headers_of
+from integration.jobs import Jobs
+from integration.place import Place
+from integration.proxy import Proxy
+from servers import eventually
+
+SUM = Submission(SUM_NUMBERS, SumArgs(a=2, b=3))
+QUEUE = Lane.CPU.queue_name
+PROMISED_SECONDS = 2.0
+MACHINE_SLACK_SECONDS = 0.5  # cores are shared with others
+
+Port = Callable[[], AbstractContextManager[int]]
+
+
+@asynccontextmanager
+async def api_in(place: Place) -> AsyncIterator[Services]:
+    """Open the API's parts; its time limits are those of a deployment."""
+    settings = ApiSettings(
+        broker_url=SecretStr(place.broker_url),
+        result_url=SecretStr(place.result_url),
+        rabbitmq_management_url=SecretStr(place.management_url),
+        storage_url=place.storage_url,
+    )
+    async with open_services(settings) as services:
+        yield services
+
+
+@pytest.fixture
+def broker(broker: Broker) -> Broker:
+    # Declaring all the queues can take longer than a client is kept waiting, on a busy machine.
+    broker.declare()
+    return broker
+
+
+@pytest.fixture
+async def api(place: Place, broker: Broker) -> AsyncIterator[Services]:  # noqa: ARG001 - declared
+    async with api_in(place) as services:
+        yield services
+
+
+@dataclass
+class EventLoop:
+    """How long the event loop has kept others waiting, at worst."""
+
+    worst_seconds: float = 0
+
+    async def watch(self) -> None:
+        while True:
+            started = time.monotonic()
+            await asyncio.sleep(0.01)
+            self.worst_seconds = max(self.worst_seconds, time.monotonic() - started)
+
+
+@asynccontextmanager
+async def promptly() -> AsyncIterator[None]:
+    """Fail if the block takes longer than a client is promised, or holds up the event loop."""
+    loop = EventLoop()
+    watching = asyncio.create_task(loop.watch())
+    started = time.monotonic()
+    yield
+    elapsed = time.monotonic() - started
+    watching.cancel()
+    assert elapsed < PROMISED_SECONDS + MACHINE_SLACK_SECONDS
+    assert loop.worst_seconds < MACHINE_SLACK_SECONDS
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@dataclass
+class Worker:
+    """Takes messages and notes whether each one's record was there when it came."""
+
+    place: Place
+    jobs: Jobs
+    with_record: list[bool] = field(default_factory=list)
+
+    def take(self, count: int) -> None:
+        with Connection(self.place.broker_url) as connection:
+            consumer = Consumer(
+                connection, LANE_QUEUES, on_message=self._look, accept=["json"], prefetch_count=1
+            )
+            with consumer:
+                while len(self.with_record) < count:
+                    connection.drain_events(timeout=30)
+
+    def _look(self, message: Message) -> None:
+        self.with_record.append(headers_of(message)["id"] in self.jobs.ids())
+        message.ack()
+
+
+async def test_api_declares_what_jobs_travel_through(place: Place, jobs: Jobs) -> None:
+    async with api_in(place) as api:
+        await accepted_in_the_end(api, within_seconds=30)
+    assert len(jobs.ids()) == 1
+    assert Broker(place).ready(QUEUE) == 1
+
+
+async def test_accepted_job_is_in_its_queue_and_has_a_record(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    record = await api.submitter.submit(SUM)
+    assert broker.ready(QUEUE) == 1
+    assert jobs.record(record.id) == record
+    assert jobs.status(record.id).state is JobState.QUEUED
+
+
+async def test_message_is_persistent_and_carries_the_job(api: Services, broker: Broker) -> None:
+    record = await api.submitter.submit(SUM)
+    message = broker.take(QUEUE)
+    assert message is not None
+    properties: dict[str, Any] = message.properties
+    assert properties["delivery_mode"] == 2
+    assert properties["message_id"] == headers_of(message)["id"] == record.id
+    assert message.payload[1] == {"a": 2, "b": 3}
+
+
+async def test_record_is_there_before_any_worker_gets_the_message(
+    place: Place, api: Services, jobs: Jobs
+) -> None:
+    worker = Worker(place, jobs)
+    taking = threading.Thread(target=worker.take, args=[50])
+    taking.start()
+    await asyncio.gather(*(api.submitter.submit(SUM) for _ in range(50)))
+    await asyncio.to_thread(taking.join, 30)
+    assert worker.with_record == [True] * 50
+
+
+async def test_record_is_forgotten_when_its_lifetime_is_over(api: Services, jobs: Jobs) -> None:
+    record = await api.submitter.submit(SUM)
+    (kept,) = jobs.redis.keys("twinlane:job:*")
+    lifetime = jobs.redis.pttl(kept) / 1_000
+    assert lifetime == pytest.approx((record.expires_at - datetime.now(UTC)).total_seconds(), abs=5)
+
+
+async def test_hundreds_of_submissions_at_once_are_all_accepted(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    records = await asyncio.gather(*(api.submitter.submit(SUM) for _ in range(300)))
+    assert broker.ready(QUEUE) == 300
+    assert jobs.ids() == {record.id for record in records}
+
+
+async def test_client_that_gives_up_does_not_disturb_the_others(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    await api.submitter.submit(SUM)
+    submissions = [asyncio.create_task(api.submitter.submit(SUM)) for _ in range(40)]
+    await asyncio.sleep(0)  # let all of them begin
+    for given_up in submissions[::2]:
+        given_up.cancel()
+    outcomes = await asyncio.gather(*submissions, return_exceptions=True)
+    accepted = {outcome.id for outcome in outcomes[1::2] if isinstance(outcome, JobRecord)}
+    assert len(accepted) == 20
+    assert accepted <= jobs.ids()
+    assert broker.ready(QUEUE) >= 21
+
+
+async def test_batch_of_a_thousand_jobs_is_accepted_whole(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    batch, refusals = await submit_batch(api, [SUM] * 1_000)
+    assert refusals == [None] * 1_000
+    assert len(set(batch.jobs)) == 1_000
+    assert broker.ready(QUEUE) == 1_000
+    assert jobs.ids() == set(batch.jobs)
+    assert await api.store.batch(batch.id) == batch
+
+
+async def test_batch_does_not_hold_up_other_requests(api: Services) -> None:
+    await api.submitter.submit(SUM)
+    loop = EventLoop()
+    watching = asyncio.create_task(loop.watch())
+    await submit_batch(api, [SUM] * 1_000)
+    watching.cancel()
+    assert loop.worst_seconds < MACHINE_SLACK_SECONDS
+
+
+async def test_job_that_no_queue_takes_is_refused_and_leaves_no_record(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    accepted = await api.submitter.submit(SUM)
+    broker.delete_queue(QUEUE)
+    with pytest.raises(BrokerUnavailable, match=QUEUE):
+        await api.submitter.submit(SUM)
+    assert jobs.ids() == {accepted.id}
+
+
+async def test_job_that_its_full_queue_refuses_leaves_no_record(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    await api.submitter.submit(SUM)
+    broker.limit_queue(QUEUE, messages=1)
+
+    async def is_full() -> bool:
+        try:
+            await api.submitter.submit(SUM)
+        except LaneFull:
+            return True
+        return False
+
+    async with asyncio.timeout(30):  # the policy takes effect after a moment
+        while not await is_full():
+            pass
+    assert len(jobs.ids()) == broker.ready(QUEUE)
+
+
+@pytest.mark.parametrize("unavailable", [closed_port, silent_port])
+async def test_broker_that_is_down_is_told_in_time_and_leaves_no_record(
+    place: Place, jobs: Jobs, unavailable: Port
+) -> None:
+    with unavailable() as port:
+        lost = replace(place, broker_url=f"amqp://user:password@127.0.0.1:{port}//")
+        async with api_in(lost) as api:
+            for _ in range(2):
+                async with promptly():
+                    with pytest.raises(BrokerUnavailable):
+                        await api.submitter.submit(SUM)
+            assert jobs.ids() == set()
+
+
+@pytest.mark.parametrize("unavailable", [closed_port, silent_port])
+async def test_redis_that_is_down_is_told_in_time_and_nothing_is_queued(
+    place: Place, broker: Broker, unavailable: Port
+) -> None:
+    with unavailable() as port:
+        lost = replace(place, result_url=f"redis://127.0.0.1:{port}/0")
+        async with api_in(lost) as api, promptly():
+            with pytest.raises(ResultsUnavailable):
+                await api.submitter.submit(SUM)
+    assert broker.ready(QUEUE) == 0
+
+
+async def test_broker_that_falls_silent_leaves_the_outcome_to_the_record(
+    place: Place, broker: Broker, jobs: Jobs
+) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await api.submitter.submit(SUM)
+            proxy.pause()
+            async with promptly():
+                with pytest.raises(OutcomeUnknown) as caught:
+                    await api.submitter.submit(SUM)
+            assert caught.value.members["job_id"] in jobs.ids()
+            proxy.resume()
+            assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 2)
+
+
+async def test_redis_that_comes_back_is_used_again(place: Place, broker: Broker) -> None:
+    with Proxy(place.result_url) as proxy:
+        async with api_in(replace(place, result_url=proxy.url)) as api:
+            await api.submitter.submit(SUM)
+            proxy.cut()
+            with pytest.raises(ResultsUnavailable):
+                await api.submitter.submit(SUM)
+            proxy.restore()
+            await api.submitter.submit(SUM)
+    assert broker.ready(QUEUE) == 2
+
+
+async def test_lost_connection_to_the_broker_is_opened_again(place: Place, broker: Broker) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await api.submitter.submit(SUM)
+            proxy.cut()
+            with pytest.raises((BrokerUnavailable, OutcomeUnknown)):
+                await api.submitter.submit(SUM)
+            proxy.restore()
+            await accepted_in_the_end(api)
+    assert broker.ready(QUEUE) == 2
+
+
+async def test_connection_closed_by_an_operator_is_opened_again(
+    api: Services, broker: Broker
+) -> None:
+    await api.submitter.submit(SUM)
+    assert await asyncio.to_thread(eventually, lambda: bool(broker.connections()))
+    await asyncio.to_thread(broker.close_connections)
+    await accepted_in_the_end(api)
+
+
+async def accepted_in_the_end(api: Services, within_seconds: float = 10) -> None:
+    """Submit until the job is accepted; refusals before must be those of an absent broker."""
+    async with asyncio.timeout(within_seconds):
+        while True:
+            try:
+                await api.submitter.submit(SUM)
+            except (BrokerUnavailable, OutcomeUnknown):
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_delayed_job_waits_in_the_broker_until_it_is_due(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=3)
+    record = await api.submitter.submit(replace(SUM, run_at=due))
+    assert jobs.status(record.id).state is JobState.SCHEDULED
+    assert broker.ready(QUEUE) == 0
+    assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 1, 30)
+    assert datetime.now(UTC) >= due
+    assert jobs.status(record.id).state is JobState.QUEUED
+
+
+async def test_job_that_was_due_in_the_past_is_queued_at_once(
+    api: Services, broker: Broker
+) -> None:
+    await api.submitter.submit(replace(SUM, run_at=datetime.now(UTC) - timedelta(days=1)))
+    assert broker.ready(QUEUE) == 1
+
+
+async def test_batch_that_nobody_takes_tells_why(place: Place, jobs: Jobs) -> None:
+    with closed_port() as port:
+        lost = replace(place, broker_url=f"amqp://user:password@127.0.0.1:{port}//")
+        async with api_in(lost) as api:
+            with pytest.raises(ApiError):
+                await submit_batch(api, [SUM] * 100)
+    assert jobs.ids() == set()
