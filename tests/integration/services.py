@@ -28,7 +28,7 @@ class Service:
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 tethered([sys.executable, *argv]),
-                env=basic_env(**place.environment(), **more),
+                env=basic_env(**place.environment() | more),
                 cwd=place.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -75,6 +75,21 @@ def run_api(place: Place, **settings: object) -> Iterator[httpx2.Client]:
         service.wait_until(lambda: _is_alive(url))
         with httpx2.Client(base_url=url, timeout=70) as client:
             yield client
+    finally:
+        service.stop()
+
+
+@contextmanager
+def run_beat(place: Place, **settings: object) -> Iterator[Service]:
+    """Run beat; ready when its loop has turned."""
+    files = {
+        "heartbeat_file": place.folder / "heartbeat-beat",
+        "beat_state_file": place.folder / "state",
+    }
+    service = Service("beat", ["-m", "beat.main"], place, **files | settings)
+    try:
+        service.wait_until(files["heartbeat_file"].exists)
+        yield service
     finally:
         service.stop()
 

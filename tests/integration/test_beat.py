@@ -1,0 +1,143 @@
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from celery.schedules import crontab
+from pydantic import ValidationError
+
+from beat.schedule import create_schedule, month_before
+from beat.scheduler import JobScheduler
+from beat.submission import submit, tick_id
+from contracts.records import JobState
+from contracts.tasks import PURGE_FILES, SEND_REPORT
+from integration.broker import Broker, headers_of
+from integration.jobs import Jobs
+from integration.place import Place
+from integration.services import run_beat
+from servers import eventually
+
+TICK = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)
+
+
+def entry(recipient: str) -> str:
+    return f"monthly-report-{recipient}"
+
+
+def test_scheduled_job_has_a_record_and_a_message(jobs: Jobs, broker: Broker) -> None:
+    job_id = tick_id("purge-files", TICK)
+    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.record(job_id).task == PURGE_FILES.name
+    assert jobs.status(job_id).state is JobState.QUEUED
+    message = broker.take("jobs.io")
+    assert message is not None
+    assert headers_of(message)["id"] == job_id
+
+
+def test_second_beat_submits_nothing_at_the_same_tick(jobs: Jobs, broker: Broker) -> None:
+    for first in (True, False):
+        job_id = tick_id("purge-files", TICK)
+        assert submit(jobs.celery, PURGE_FILES.name, {}, job_id) is first
+    assert broker.ready("jobs.io") == 1
+
+
+def test_each_tick_and_each_entry_has_a_job_of_its_own() -> None:
+    minute = timedelta(minutes=1)
+    ids = {
+        tick_id(name, tick)
+        for name in ("purge-files", entry("a@b.c"))
+        for tick in (TICK, TICK + minute)
+    }
+    assert len(ids) == 4
+    assert tick_id("purge-files", TICK + minute / 2) == tick_id("purge-files", TICK)
+
+
+def test_schedule_that_a_task_does_not_take_leaves_nothing(jobs: Jobs) -> None:
+    with pytest.raises(ValidationError, match="email"):
+        submit(jobs.celery, SEND_REPORT.name, {"email": "nobody"}, "job-42")
+    assert jobs.ids() == set()
+
+
+def test_monthly_report_is_the_chain_of_last_month(
+    jobs: Jobs, broker: Broker, tmp_path: Path
+) -> None:
+    jobs.celery.conf.beat_schedule = create_schedule(["ana@empresa.com"])
+    scheduler = JobScheduler(
+        jobs.celery, heartbeat_file=None, schedule_filename=str(tmp_path / "state"), lazy=True
+    )
+    scheduler.setup_schedule()
+    scheduler.apply_async(scheduler.schedule[entry("ana@empresa.com")], advance=False)
+    scheduler.close()
+    message = broker.take("jobs.cpu")
+    assert message is not None
+    expected = {"region": "all", "report_type": "vendas_mensal", "month": last_month()}
+    args, kwargs, embedded = message.payload
+    assert (args, kwargs) == ([], expected)
+    (sending,) = embedded["chain"]
+    assert sending["task"] == SEND_REPORT.name
+    assert sending["kwargs"] == expected | {"email": "ana@empresa.com"}
+    (job_id,) = jobs.ids()
+    assert sending["options"]["task_id"] == headers_of(message)["root_id"] == job_id
+
+
+@pytest.mark.parametrize(
+    ("day", "month"),
+    [
+        (date(2026, 3, 1), "2026-02"),
+        (date(2026, 3, 31), "2026-02"),
+        (date(2026, 1, 1), "2025-12"),
+        (date(2024, 3, 1), "2024-02"),
+    ],
+)
+def test_month_before_is_right_at_the_ends_of_months_and_years(day: date, month: str) -> None:
+    assert month_before(day) == month
+
+
+def test_schedule_is_an_hourly_purge_and_a_report_for_each_recipient() -> None:
+    schedule = create_schedule(["ana@empresa.com", "chefe@empresa.com"])
+    assert schedule["purge-files"]["schedule"] == crontab(minute="0")
+    assert set(schedule) == {"purge-files", entry("ana@empresa.com"), entry("chefe@empresa.com")}
+    monthly = schedule[entry("ana@empresa.com")]["schedule"]
+    assert monthly == crontab(minute="0", hour="6", day_of_month="1")
+
+
+def test_nobody_gets_a_report_unasked() -> None:
+    assert set(create_schedule([])) == {"purge-files"}
+
+
+def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> None:
+    heartbeat = place.folder / "heartbeat-beat"
+    with run_beat(place) as beat:
+        before = heartbeat.stat().st_mtime_ns
+        assert eventually(lambda: heartbeat.stat().st_mtime_ns > before, 60)
+        beat.terminate()
+        assert beat.exit_code() == 0
+
+
+def test_beat_makes_up_for_a_tick_that_it_has_missed(
+    place: Place, jobs: Jobs, broker: Broker
+) -> None:
+    broker.declare()
+    # Its state says that the last purge was two hours ago.
+    state = place.folder / "state"
+    jobs.celery.conf.beat_schedule = create_schedule([])
+    scheduler = JobScheduler(
+        jobs.celery, heartbeat_file=None, schedule_filename=str(state), lazy=True
+    )
+    scheduler.setup_schedule()
+    scheduler.schedule["purge-files"].last_run_at = datetime.now(UTC) - timedelta(hours=2)
+    scheduler.sync()
+    scheduler.close()
+    with run_beat(place):
+        assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
+    assert len(jobs.ids()) == 1
+
+
+def test_beat_starts_before_the_servers_that_it_needs(place: Place) -> None:
+    away = {"broker_url": "amqp://user:password@127.0.0.1:1//", "result_url": "redis://127.0.0.1:1"}
+    with run_beat(place, **away) as beat:
+        beat.terminate()
+        assert beat.exit_code() == 0
+
+
+def last_month() -> str:
+    return month_before(datetime.now(UTC).date())
