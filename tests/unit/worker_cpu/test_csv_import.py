@@ -195,11 +195,11 @@ def test_values_that_do_not_fit_are_quarantined_not_rounded(lane: CpuLane) -> No
     result = lane.process("n,d\n" + good + bad)
     assert counts(result) == (105, 100, 5)
     assert lane.quarantine() == [
-        (102, "n", "'1.5' is not a BIGINT", "1.5,2025-01-01"),
-        (103, "n", "'x' is not a BIGINT", "x,2025-01-01"),
-        (104, "d", "'2025-02-30' is not a DATE", "7,2025-02-30"),
-        (105, "n", "'0x10' is not a BIGINT", "0x10,2025-01-01"),
-        (106, "d", "'2025-01-01 10:00:00' is not a DATE", "8,2025-01-01 10:00:00"),
+        (102, "n", "'1.5' is not of type BIGINT", "1.5,2025-01-01"),
+        (103, "n", "'x' is not of type BIGINT", "x,2025-01-01"),
+        (104, "d", "'2025-02-30' is not of type DATE", "7,2025-02-30"),
+        (105, "n", "'0x10' is not of type BIGINT", "0x10,2025-01-01"),
+        (106, "d", "'2025-01-01 10:00:00' is not of type DATE", "8,2025-01-01 10:00:00"),
     ]
 
 

@@ -19,6 +19,12 @@ from worker_cpu.screening import LINE_JUMP, Screened
 PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
 
 _SAMPLE_ROWS: Final = 20_000
+_SAMPLE_CELLS: Final = 1_000_000
+_GROUP_ROWS: Final = 122_880
+_GROUP_CELLS: Final = 1_000_000
+_GROUP_BYTES: Final = 32 * 1024 * 1024
+"""DuckDB holds a group of rows before it writes it: wide or long ones must be fewer."""
+_VECTOR_ROWS: Final = 2_048
 _MISFIT_SHARE: Final = 0.1
 """A column of which more does not fit its type was misjudged by its first rows: it is text."""
 _MISFIT: Final = duckdb.InvalidInputException
@@ -38,7 +44,8 @@ class Conversion:
     def run(self, target: Path, faults: QuarantineWriter, progress: Progress) -> int:
         """Write the rows that fit to `target`, the others to `faults`; return the count of rows."""
         self.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE sample AS {self._text()} LIMIT {_SAMPLE_ROWS}"
+            f"CREATE OR REPLACE TEMP TABLE sample AS {self._text()} "
+            f" LIMIT {min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(self.dialect.columns))}"
         )
         readings = infer_readings(self.connection, "sample", self.dialect.columns)
         try:
@@ -83,9 +90,19 @@ class Conversion:
         where = f"WHERE {fitting}" if fitting_only and fitting else ""
         return execute_watched(
             self.connection,
-            f"COPY (SELECT {values} {self._text()} {where}) TO {quoted(target)} ({PARQUET})",
+            f"COPY (SELECT {values} {self._text()} {where}) TO {quoted(target)}"
+            f" ({PARQUET}, ROW_GROUP_SIZE {self._group_rows()})",
             watch,
         )
+
+    def _group_rows(self) -> int:
+        record_bytes = self.screened.path.stat().st_size // max(1, self.screened.well_formed)
+        rows = min(
+            _GROUP_ROWS,
+            _GROUP_CELLS // len(self.dialect.columns),
+            _GROUP_BYTES // max(1, record_bytes),
+        )
+        return max(rows, _VECTOR_ROWS)
 
     def _misjudged(self, readings: Mapping[str, Reading]) -> list[str]:
         optional = {
@@ -117,7 +134,7 @@ class Conversion:
         for ordinal, column, value in _misfits(misfits):
             while number < ordinal - 1 + first:
                 number, line, raw = next(records)
-            reason = f"{value!r} is not a {readings[column].type}" if value else "is empty"
+            reason = f"{value!r} is not of type {readings[column].type}" if value else "is empty"
             faults.add(line, column, reason, raw)
 
 

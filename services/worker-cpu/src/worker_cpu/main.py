@@ -6,6 +6,7 @@ from contracts.lanes import Lane
 from contracts.logs import configure_logging
 from contracts.worker import run_worker
 from worker_cpu.app import create_app
+from worker_cpu.scratch import remove_abandoned
 from worker_cpu.settings import WorkerCpuSettings
 
 
@@ -13,6 +14,7 @@ def main() -> int:
     """Run the worker and return its exit code."""
     settings = WorkerCpuSettings()
     configure_logging("worker-cpu", settings.log_level)
+    remove_abandoned(settings.scratch_folder)
     return run_worker(
         create_app(settings),
         Lane.CPU,

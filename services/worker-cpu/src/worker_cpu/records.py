@@ -50,7 +50,24 @@ class RecordShape:
         self.delimiter = delimiter.encode()
         self.columns = columns
         self._field_end = re.compile(b"[\n" + re.escape(self.delimiter) + b"]")
+        # Possessive, so that a run ends at the first fault without a search for another reading.
+        field = b'[^\r\n\0"' + re.escape(self.delimiter) + b"]"
+        others = b"(?:" + re.escape(self.delimiter) + field + b"*+){%d}" % (len(columns) - 1)
+        first = field + (b"*+" if len(columns) > 1 else b"++")  # a blank line is no record
+        self._plain_records = re.compile(b"(?:" + first + others + b"\n)++")
         self._needs_quotes = re.compile(b'[\r\n"' + re.escape(self.delimiter) + b"]")
+
+    def plain_run(self, block: bytes, start: int) -> int:
+        """Return where the run of unquoted, well-formed records at `start` ends."""
+        match = self._plain_records.match(block, start)
+        end = match.end() if match else start
+        if end - start > MAX_RECORD_BYTES:
+            return start  # one of them may be too long
+        try:
+            block[start:end].decode()
+        except UnicodeDecodeError as exc:
+            return block.rfind(b"\n", start, start + exc.start) + 1 or start
+        return end
 
     def parse(self, block: bytes, start: int, *, final: bool) -> Record | Fault | Incomplete:
         """Read the record at `start`; `final` says that nothing follows the block."""

@@ -100,6 +100,10 @@ class Screening:
         """Look at a block record by record; return the length of what was complete."""
         start = self._skip_endless_line(block)
         while start < len(block):
+            if (end := self._shape.plain_run(block, start)) > start:
+                self._accept_run(block[start:end])
+                start = end
+                continue
             found = self._shape.parse(block, start, final=final)
             if isinstance(found, Incomplete):
                 break
@@ -119,6 +123,15 @@ class Screening:
         end = block.find(b"\n") + 1
         self._in_endless_line = end == 0
         return end or len(block)
+
+    def _accept_run(self, raw: bytes) -> None:
+        if self._output:
+            self._output.write(raw)
+        self._intact_bytes += len(raw)
+        self._jump(self._records, self._lines)
+        records = raw.count(b"\n")
+        self._records += records
+        self._lines += records
 
     def _accept(self, record: Record, raw: bytes) -> None:
         if record.normalized is not None:
