@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from e2e.conftest import Stack
@@ -43,7 +43,7 @@ def _run(commands: list[str], folder: Path) -> list[str]:
     return [answer.replace("\r", "").strip() for answer in finished.stdout.split(END)[:-1]]
 
 
-def _shape(document: Any) -> Any:
+def _shape(document: object) -> object:
     match document:
         case dict():
             return {key: _shape(value) for key, value in document.items() if value is not None}
@@ -53,7 +53,7 @@ def _shape(document: Any) -> Any:
             return type(document).__name__
 
 
-def _outline(text: str) -> Any:
+def _outline(text: str) -> object:
     try:
         document = json.loads(text)
     except ValueError:

@@ -96,14 +96,20 @@ def test_scheduled_job_that_a_worker_has_started_is_running() -> None:
 
 def test_reported_progress_belongs_to_a_running_job() -> None:
     reported = {"current": 5, "total": 20, "unit": "rows", "percent": 25.0, "message": None}
-    status = status_of(meta("PROCESSING", reported))
+    running = {"worker": "worker-cpu-1@host", "started_at": NOW, "progress": reported}
+    status = status_of(meta("PROCESSING", running))
     assert status.state is JobState.RUNNING
+    assert (status.worker, status.started_at) == ("worker-cpu-1@host", NOW)
     assert status.progress is not None
     assert status.progress.model_dump() == reported
 
 
 def test_started_job_without_a_report_has_no_progress() -> None:
-    assert status_of(meta("STARTED", {"pid": 1, "hostname": "here"})).progress is None
+    assert status_of(meta("STARTED", {"worker": "here", "started_at": NOW})).progress is None
+
+
+def test_job_that_a_foreign_worker_has_started_is_running() -> None:
+    assert status_of(meta("STARTED", {"pid": 1, "hostname": "here"})).state is JobState.RUNNING
 
 
 def test_retrying_job_says_when_its_next_attempt_is_due() -> None:
@@ -214,7 +220,9 @@ def test_failure_of_the_first_stage_is_the_reason_of_the_job() -> None:
 
 def test_progress_of_the_first_stage_is_forgotten_once_the_second_runs() -> None:
     reported = {"current": 1, "total": 2, "unit": "pages", "percent": 50.0}
-    assert status_of(meta("PROCESSING", reported), meta("STARTED")).progress is None
+    rendering = meta("PROCESSING", {"progress": reported})
+    assert status_of(rendering).progress is not None
+    assert status_of(rendering, meta("STARTED")).progress is None
 
 
 def test_last_stage_carries_the_id_of_the_job() -> None:

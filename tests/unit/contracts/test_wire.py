@@ -101,7 +101,7 @@ def test_celery_that_knows_nothing_of_twinlane_runs_the_message() -> None:
     stranger = Celery("stranger", broker="memory://", backend="cache+memory://")
     got: list[tuple[str, str, int, int]] = []
 
-    @stranger.task(name="cpu.sum_numbers", bind=True)
+    @stranger.task(name="cpu.sum_numbers", bind=True, shared=False)
     def add(task: Any, a: int, b: int) -> int:  # noqa: ANN401 - a Celery task
         got.append((task.request.id, task.request.root_id, a, b))
         return a + b
@@ -130,7 +130,6 @@ def test_delivery_is_at_least_once() -> None:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure": False,
-        "task_track_started": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "broker_connection_max_retries": None,

@@ -27,7 +27,8 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("DOCKER", "API_PORT", "FLOWER_PORT", "HTTPBIN_PORT", "LOG_LEVEL", "SMTP_HOST"):
+    of_services = {name for names in SERVICE_SETTINGS.values() for name in names}
+    for name in of_services | {"DOCKER", "FLOWER_PORT", "HTTPBIN_PORT"}:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "deploy").symlink_to(_ROOT / "deploy")
     return tmp_path

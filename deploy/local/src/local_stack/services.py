@@ -93,6 +93,9 @@ _MODULES: Final = {
     "beat": "beat.main",
 }
 
+_NICENESS: Final = {"api": 0, "beat": 0, "worker-io": 5, "worker-cpu": 10}
+"""Who yields the processor to whom, as `cpu_shares` says with Docker: a quick answer goes first."""
+
 
 @dataclass(frozen=True)
 class LocalStack:
@@ -179,7 +182,7 @@ class LocalStack:
     ) -> Program:
         return Program(
             name=name,
-            argv=[sys.executable, "-m", _MODULES[kind]],
+            argv=["nice", "-n", str(_NICENESS[kind]), sys.executable, "-m", _MODULES[kind]],
             env=self._environment(kind, own),
             cwd=self.folder / name,
             is_ready=is_ready,

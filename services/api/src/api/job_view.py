@@ -31,6 +31,7 @@ class JobView(BaseModel):
     state: JobState
     submitted_at: datetime
     run_at: datetime | None = Field(None, description="When a scheduled job is due.")
+    worker: str | None = Field(None, description="Who runs the job at this moment.")
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime = Field(description="When everything known of the job is forgotten.")
@@ -97,6 +98,7 @@ def _view(record: JobRecord, status: JobStatus, result: object, attempts: list[A
         state=status.state,
         submitted_at=record.submitted_at,
         run_at=record.run_at,
+        worker=status.worker,
         started_at=status.started_at,
         finished_at=status.finished_at,
         expires_at=record.expires_at,

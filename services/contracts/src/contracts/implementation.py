@@ -18,7 +18,14 @@ from obstore.store import ObjectStore
 from pydantic import ValidationError
 
 from contracts.errors import RejectedError, RetryableError
-from contracts.records import PROGRESS_STATE, Attempt, AttemptError, Progress
+from contracts.records import (
+    PROGRESS_STATE,
+    STARTED_STATE,
+    Attempt,
+    AttemptError,
+    Progress,
+    Running,
+)
 from contracts.schemas import Args, Result
 from contracts.storage import artifact_key
 from contracts.tasks import RetryPolicy, TaskSpec
@@ -52,6 +59,10 @@ class Job:
         self._earlier = earlier
         self._next_report = 0.0
 
+    def start(self) -> None:
+        """Show that the task runs, where and since when."""
+        self._store(STARTED_STATE, None)
+
     def report(
         self, current: int, total: int | None, unit: str, message: str | None = None
     ) -> None:
@@ -64,11 +75,17 @@ class Job:
         progress = Progress(
             current=current, total=total, unit=unit, percent=percent, message=message
         )
-        self._task.update_state(state=PROGRESS_STATE, meta=progress.model_dump(mode="json"))
+        self._store(PROGRESS_STATE, progress)
 
     def result_of(self, spec: TaskSpec[Any, R]) -> R:
         """Return what the stage before left behind."""
         return spec.result.model_validate(self._earlier)
+
+    def _store(self, state: str, progress: Progress | None) -> None:
+        running = Running(
+            worker=self._task.request.hostname, started_at=self._started_at, progress=progress
+        )
+        self._task.update_state(state=state, meta=running.model_dump(mode="json"))
 
     def end_attempt(self, error: Exception | None = None, backoff: int | None = None) -> None:
         """Append this attempt to the job's history; `backoff` is in seconds."""
@@ -97,6 +114,7 @@ def implement(
 
     def run(task: "Task[Any, Any]", *earlier: Any, **fields: Any) -> Any:  # noqa: ANN401 - JSON
         job = Job(task, spec, earlier[0] if earlier else None)
+        job.start()
         try:
             payload = function(_validated(spec, fields), job).model_dump(mode="json")
             payload = _bounded(payload, job, storage)

@@ -17,6 +17,7 @@ from contracts.tasks import TaskSpec
 META_PREFIX: Final = "celery-task-meta-"
 """Celery's own prefix; a state change is published on a channel of the key's name."""
 
+STARTED_STATE: Final = "STARTED"
 PROGRESS_STATE: Final = "PROCESSING"
 """Celery state of a running task that has reported progress."""
 
@@ -119,6 +120,16 @@ class Progress(BaseModel):
     message: str | None = None
 
 
+class Running(BaseModel):
+    """What a worker keeps as the meta of a task that it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    worker: str | None = None
+    started_at: datetime | None = None
+    progress: Progress | None = None
+
+
 class Failure(BaseModel):
     """Why a job failed, as a problem object."""
 
@@ -141,6 +152,7 @@ class JobStatus(BaseModel):
     progress: Progress | None = None
     failure: Failure | None = None
     next_attempt_at: datetime | None = None
+    worker: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -238,19 +250,19 @@ def derive_status(
             started_at=started_at,
             next_attempt_at=attempts[-1].next_attempt_at if attempts else None,
         )
-    return JobStatus(state=JobState.RUNNING, progress=_progress(current), started_at=started_at)
+    running = Running.model_validate(current.result or {})
+    return JobStatus(
+        state=JobState.RUNNING,
+        progress=running.progress,
+        worker=running.worker,
+        started_at=started_at or running.started_at,
+    )
 
 
 def _waiting(record: JobRecord, now: datetime) -> JobState:
     if record.run_at is not None and record.run_at > now:
         return JobState.SCHEDULED
     return JobState.QUEUED
-
-
-def _progress(meta: Meta) -> Progress | None:
-    if meta.status != PROGRESS_STATE:
-        return None
-    return Progress.model_validate(meta.result)
 
 
 _FAILURES: Final[Mapping[str, tuple[str, str, bool]]] = {

@@ -82,7 +82,7 @@ def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) 
         task_acks_on_failure=False,
         # Rejecting a job that met its hard time limit would requeue it, to take as long again.
         task_acks_on_timeout=True,
-        task_track_started=True,
+        task_track_started=False,  # `implement` does it, and says since when
         task_publish_retry_policy={"max_retries": 5, "interval_step": 0.5, "interval_max": 2},
         task_serializer="json",
         result_serializer="json",
