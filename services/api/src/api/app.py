@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import batches, errors, files, health, jobs, lanes, legacy, tasks
 from api.body_limit import BodyLimit
+from api.query import refuse_unknown_parameters
 from api.services import open_services
 from api.settings import ApiSettings
 
@@ -51,6 +52,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     for module in (tasks, jobs, batches, files, lanes, legacy, health):
         app.include_router(
             module.create_router(),
+            dependencies=[Depends(refuse_unknown_parameters)],
             responses=errors.responses(errors.InvalidRequest, errors.InternalError),
         )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})

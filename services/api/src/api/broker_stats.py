@@ -1,7 +1,6 @@
 """Numbers for people who watch: of the queues from RabbitMQ, of the workers from themselves."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,17 +12,18 @@ from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 
 from api.errors import BrokerUnavailable
-from contracts.lanes import Lane
+from api.publisher import Publisher
+from contracts.lanes import DEAD_LETTERS, Lane
 from contracts.worker_counts import COUNT_TASKS, WorkerCount
 
 _ANSWER_SECONDS: Final = 1.0
 """How long workers may take to answer; a busy network is no reason to hold up a request."""
 
-logger = logging.getLogger(__name__)
+_COUNTED: Final = (*(lane.queue_name for lane in Lane), DEAD_LETTERS.name)
 
 
 class QueueCount(BaseModel):
-    """Messages and consumers of a queue, as RabbitMQ counted them within the last second or so."""
+    """Messages and consumers of a queue; `unacknowledged` as of about a second ago."""
 
     ready: int
     unacknowledged: int
@@ -41,37 +41,53 @@ class WorkerAnswer:
 class BrokerStats:
     """Asks RabbitMQ's management API and, by Celery's remote control, the workers."""
 
-    def __init__(self, celery: Celery, client: httpx2.AsyncClient, management_url: str) -> None:
+    def __init__(
+        self,
+        celery: Celery,
+        publisher: Publisher,
+        client: httpx2.AsyncClient,
+        management_url: str,
+    ) -> None:
         parts = urlsplit(management_url)
+        self._publisher = publisher
         self._client = client
         self._celery = celery
         self._auth = (parts.username or "", parts.password or "")
         origin = f"{parts.scheme}://{parts.hostname}:{parts.port or 15672}"
         vhost = urlsplit(celery.conf.broker_url).path.removeprefix("/") or "/"
-        self._queues_url = f"{origin}/api/queues/{quote(vhost, safe='%')}"
+        self._queues_url = (
+            f"{origin}/api/queues/{quote(vhost, safe='%')}"
+            # Without these, figures are those of the last statistics, up to ten seconds old.
+            "?disable_stats=true&enable_queue_totals=true"
+        )
 
     async def queues(self) -> dict[str, QueueCount]:
         """Return the counts of the lanes' queues and the dead letters, by queue name.
 
         Raises:
-            BrokerUnavailable: the management API does not answer.
+            BrokerUnavailable: RabbitMQ or its management API does not answer.
 
         """
+        counts, unacknowledged = await asyncio.gather(
+            self._publisher.count_queues(_COUNTED), self._unacknowledged()
+        )
+        return {
+            name: QueueCount(
+                ready=count.ready,
+                consumers=count.consumers,
+                unacknowledged=unacknowledged.get(name, 0),
+            )
+            for name, count in counts.items()
+        }
+
+    async def _unacknowledged(self) -> dict[str, int]:
+        """Ask the management API for what AMQP does not tell; its figures are a second old."""
         try:
             answer = await self._client.get(self._queues_url, auth=self._auth)
             answer.raise_for_status()
         except httpx2.HTTPError as exc:
             raise BrokerUnavailable(f"RabbitMQ's management API does not answer: {exc!r}.") from exc
-        wanted = {lane.queue_name for lane in Lane} | {"jobs.dead"}
-        return {
-            queue["name"]: QueueCount(
-                ready=queue.get("messages_ready", 0),
-                unacknowledged=queue.get("messages_unacknowledged", 0),
-                consumers=queue.get("consumers", 0),
-            )
-            for queue in answer.json()
-            if queue["name"] in wanted
-        }
+        return {queue["name"]: queue.get("messages_unacknowledged", 0) for queue in answer.json()}
 
     async def workers(self, expected: int) -> list[WorkerAnswer]:
         """Return what the workers count; waits for `expected` answers or a second.

@@ -7,11 +7,12 @@ publishes wait for their confirms at once on one channel.
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import aiormq
-from aiormq.abc import AbstractConnection
+from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 from aiormq.exceptions import (
     AMQPError,
@@ -33,6 +34,13 @@ _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
 _LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 
 logger = logging.getLogger(__name__)
+
+
+class LiveCount(NamedTuple):
+    """Messages that wait in a queue, and its consumers."""
+
+    ready: int
+    consumers: int
 
 
 class Publisher:
@@ -91,6 +99,26 @@ class Publisher:
         """
         await self._channel(asyncio.get_running_loop().time() + self._timeout_seconds)
 
+    async def count_queues(self, names: Sequence[str]) -> dict[str, LiveCount]:
+        """Return what waits in queues and who consumes them, as of this moment.
+
+        Raises:
+            BrokerUnavailable: RabbitMQ does not answer in time, or a queue is missing.
+
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        connection = (await self._channel(deadline)).connection
+        try:
+            async with asyncio.timeout_at(deadline):
+                # A channel of its own: asking for a queue that is missing closes the channel.
+                channel = await connection.channel(publisher_confirms=False)
+                counts = {name: await _count(channel, name) for name in names}
+                await channel.close()
+        except (TimeoutError, *_LOST_CONNECTION) as exc:
+            reason = str(exc) or "no answer in time"
+            raise BrokerUnavailable(f"The queues can't be counted: {reason}.") from exc
+        return counts
+
     async def close(self) -> None:
         """Close the connection."""
         if self._opening:
@@ -125,6 +153,11 @@ class Publisher:
         with self._celery.connection_for_write(connect_timeout=self._timeout_seconds) as connection:
             connection.connect()
             declare_topology(connection)
+
+
+async def _count(channel: AbstractChannel, name: str) -> LiveCount:
+    declared = await channel.queue_declare(name, passive=True)
+    return LiveCount(declared.message_count or 0, declared.consumer_count or 0)
 
 
 def _address(record: JobRecord, now: datetime) -> tuple[str, str]:

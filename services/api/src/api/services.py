@@ -61,7 +61,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
             storage=storage,
             uploads=uploads,
             broker_stats=BrokerStats(
-                celery, management, settings.rabbitmq_management_url.get_secret_value()
+                celery, publisher, management, settings.rabbitmq_management_url.get_secret_value()
             ),
             upstream=upstream,
         )

@@ -46,6 +46,12 @@ def _plain_file_name(name: str) -> str:
     return name
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must have no control characters")
+    return text
+
+
 def _bounded_integer(value: int) -> int:
     if abs(value) >= _SUM_BOUND:
         raise ValueError(f"must have at most {MAX_SUM_DIGITS:,} digits")
@@ -74,6 +80,7 @@ Month = Annotated[
 Region = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100, strip_whitespace=True, to_lower=True),
+    AfterValidator(_printable),
     Field(description="A region's name, or `all`.", examples=["sudeste"]),
 ]
 WebAddress = Annotated[str, StringConstraints(max_length=2_000), AfterValidator(_web_address)]
