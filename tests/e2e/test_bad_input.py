@@ -67,6 +67,12 @@ UNKNOWN_FIELDS: Final = [
     task("cpu.sum_numbers", {"a": 1, "b": 2, "c": 3}, "c", "not permitted"),
     task("io.draw_number", {"above": 3}, "above", "not permitted"),
     task("cpu.aggregate_sales", {"regiao": "sul"}, "regiao", "not permitted"),
+    route("/process-csv", {"file": "vendas.csv"}, "known are: filename, num_rows"),
+    route("/exibir", {"n": 3}, "known are: none"),
+    option({"delai": 3}, "delai", "known are: delay, run_at"),
+]
+CONTROL_CHARACTERS: Final = [
+    task("cpu.aggregate_sales", {"region": "sul\0"}, "region", "control characters"),
 ]
 ROWS: Final = [
     make
@@ -166,7 +172,7 @@ OPTIONS: Final = [
 ]
 EVERYTHING: Final = [
     *WRONG_TYPES,
-    *UNKNOWN_FIELDS,
+    *UNKNOWN_FIELDS, *CONTROL_CHARACTERS,
     *ROWS,
     *MONTHS,
     *FILE_NAMES,
