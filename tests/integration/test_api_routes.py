@@ -137,6 +137,7 @@ def test_unknown_task_is_a_404_that_lists_those_there_are(api: httpx2.Client) ->
         (FETCH, {"url": "ftp://httpbin.test/"}, "url: invalid-request"),
         (FAN_OUT, {"urls": ["http://a.test/", "http://x.example/"]}, "urls.1: host-not-allowed"),
         (f"{SUM}?delay=-1", {"a": 2, "b": 3}, "delay: invalid-request"),
+        (f"{SUM}?dealy=5", {"a": 2, "b": 3}, "dealy: invalid-request"),
         (f"{SUM}?run_at=tomorrow", {"a": 2, "b": 3}, "run_at: invalid-request"),
         (f"{SUM}?run_at=2999-01-01T00:00:00Z", {"a": 2, "b": 3}, "run_at: invalid-request"),
         (f"{SUM}?delay=5&run_at=2026-01-01T00:00:00Z", {"a": 2, "b": 3}, "delay: invalid-request"),

@@ -11,7 +11,7 @@ import pytest
 from kombu import Message
 
 from contracts.lanes import DELIVERY_LIMIT, Lane
-from contracts.records import PROGRESS_STATE, Attempt, JobState, meta_key
+from contracts.records import PROGRESS_STATE, Attempt, JobState, Progress, Running, meta_key
 from contracts.storage import artifact_key, open_storage
 from contracts.tasks import FETCH_URL, SEND_REPORT, SUM_NUMBERS
 from integration.broker import Broker, headers_of
@@ -96,6 +96,18 @@ def test_job_runs_and_leaves_its_result_and_its_attempt(jobs: Jobs) -> None:
     (attempt,) = jobs.attempts(job_id)
     assert (attempt.number, attempt.task, attempt.error) == (1, FETCH_URL.name, None)
     assert status.started_at == attempt.started_at
+
+
+@pytest.mark.usefixtures("io_worker")
+def test_running_job_says_where_and_since_when(place: Place, jobs: Jobs) -> None:
+    job_id = jobs.submit(FETCH_URL, url="http://waits.test/seen")
+    assert eventually(lambda: has_begun(place, "seen"), 30)
+    running = jobs.status(job_id)
+    open_gate(place, "seen")
+    jobs.outcome(job_id)
+    (attempt,) = jobs.attempts(job_id)
+    assert running.state is JobState.RUNNING
+    assert (running.worker, running.started_at) == (attempt.worker, attempt.started_at)
 
 
 @pytest.mark.usefixtures("io_worker")
@@ -188,15 +200,10 @@ def test_progress_is_visible_and_reported_at_most_four_times_a_second(jobs: Jobs
         if message["channel"].decode() == meta_key(job_id):
             heard.append(json.loads(message["data"]))
     listener.close()
-    reports = [change["result"] for change in heard if change["status"] == PROGRESS_STATE]
+    running = [change["result"] for change in heard if change["status"] == PROGRESS_STATE]
+    reports = [Running.model_validate(result).progress for result in running]
     assert 1 <= len(reports) <= 5  # of thousands, within a second
-    assert reports[0] == {
-        "current": 1,
-        "total": 4,
-        "unit": "rows",
-        "percent": 25.0,
-        "message": "counting",
-    }
+    assert reports[0] == Progress(current=1, total=4, unit="rows", percent=25.0, message="counting")
 
 
 @pytest.mark.usefixtures("io_worker")
