@@ -48,7 +48,7 @@ def submit(app: Celery, task: str, fields: Mapping[str, Any], job_id: str) -> bo
         return False
     try:
         _publish(app, record)
-    except Exception:
+    except BaseException:  # SystemExit too: a record without a message would never run
         backend.client.delete(record_key(record.id))
         raise
     logger.info("%s[%s] submitted", task, job_id)
