@@ -1,5 +1,9 @@
+import os
+import signal
+import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from celery.schedules import crontab
@@ -13,6 +17,7 @@ from contracts.tasks import PURGE_FILES, SEND_REPORT
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.place import Place
+from integration.proxy import Proxy
 from integration.services import run_beat
 from servers import eventually
 
@@ -113,20 +118,47 @@ def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> N
         assert beat.exit_code() == 0
 
 
-def test_beat_makes_up_for_a_tick_that_it_has_missed(
-    place: Place, jobs: Jobs, broker: Broker
-) -> None:
-    broker.declare()
-    # Its state says that the last purge was two hours ago.
-    state = place.folder / "state"
+@pytest.fixture
+def missed_tick(place: Place, jobs: Jobs) -> None:
+    """Beat's memory says that the last purge was two hours ago."""
     jobs.celery.conf.beat_schedule = create_schedule([])
     scheduler = JobScheduler(
-        jobs.celery, heartbeat_file=None, schedule_filename=str(state), lazy=True
+        jobs.celery, heartbeat_file=None, schedule_filename=str(place.folder / "state"), lazy=True
     )
     scheduler.setup_schedule()
     scheduler.schedule["purge-files"].last_run_at = datetime.now(UTC) - timedelta(hours=2)
     scheduler.sync()
     scheduler.close()
+
+
+def test_beat_that_is_stopped_while_it_submits_leaves_no_job_that_never_runs(
+    place: Place, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> NoReturn:  # as Celery's handler of SIGTERM does
+        raise SystemExit
+
+    def stop_once_recorded() -> None:
+        eventually(lambda: bool(jobs.ids()))
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    with Proxy(place.broker_url) as silent:
+        silent.pause()
+        monkeypatch.setitem(jobs.celery.conf, "broker_url", silent.url)
+        supervisor = threading.Thread(target=stop_once_recorded)
+        supervisor.start()
+        with pytest.raises(SystemExit):
+            submit(jobs.celery, PURGE_FILES.name, {}, "job-42")
+        supervisor.join()
+    signal.signal(signal.SIGUSR1, before)
+    assert jobs.ids() == set()
+
+
+@pytest.mark.usefixtures("missed_tick")
+def test_beat_makes_up_for_a_tick_that_it_has_missed(
+    place: Place, jobs: Jobs, broker: Broker
+) -> None:
+    broker.declare()
     with run_beat(place):
         assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
     assert len(jobs.ids()) == 1
