@@ -221,6 +221,15 @@ async def test_job_that_no_queue_takes_is_refused_and_leaves_no_record(
     assert jobs.ids() == {accepted.id}
 
 
+async def test_queue_that_somebody_deleted_is_declared_again(api: Services, broker: Broker) -> None:
+    await api.submitter.submit(SUM)
+    broker.delete_queue(QUEUE)
+    with pytest.raises(BrokerUnavailable):
+        await api.submitter.submit(SUM)
+    await accepted_in_the_end(api)
+    assert broker.ready(QUEUE) == 1
+
+
 async def test_job_that_its_full_queue_refuses_leaves_no_record(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:

@@ -51,6 +51,11 @@ class Publisher:
         self._timeout_seconds = timeout_seconds
         self._connection: AbstractConnection | None = None
         self._opening: asyncio.Task[Channel] | None = None
+        self._declaring: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect, so that the first job need not wait for the topology's declaration."""
+        self._opening = asyncio.create_task(self._open())
 
     async def publish(self, record: JobRecord, now: datetime) -> None:
         """Publish a job's first stage and return once the broker has confirmed it.
@@ -84,6 +89,7 @@ class Publisher:
                     wait=False,  # else each publish would hold the channel until the socket drains
                 )
         except PublishError as exc:
+            self._declare_again()
             raise BrokerUnavailable(f"No queue takes {routing_key!r}: it is not declared.") from exc
         except DeliveryError as exc:
             raise LaneFull(f"The queue {record.lane!r} refused the job: it is full.") from exc
@@ -148,6 +154,11 @@ class Publisher:
         logger.info("connected to RabbitMQ")
         channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
         return cast("Channel", channel)  # the abstract type does not know `wait`
+
+    def _declare_again(self) -> None:
+        """Bring back, in the background, what somebody has deleted: the next job will find it."""
+        if self._declaring is None or self._declaring.done():
+            self._declaring = asyncio.create_task(asyncio.to_thread(self._declare))
 
     def _declare(self) -> None:
         with self._celery.connection_for_write(connect_timeout=self._timeout_seconds) as connection:

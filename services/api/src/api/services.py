@@ -47,6 +47,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
     changes.start()
+    publisher.start()
     async with (
         httpx2.AsyncClient() as upstream,
         httpx2.AsyncClient(timeout=1.5) as management,

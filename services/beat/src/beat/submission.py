@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from celery import Celery
 
 from contracts.lanes import JOBS, declare_topology
-from contracts.records import JobRecord, new_record, record_key
+from contracts.records import JobRecord, new_record
 from contracts.tasks import CATALOGUE
 from contracts.wire import PERSISTENT, ResultBackend, build_message
 
@@ -43,13 +43,13 @@ def submit(app: Celery, task: str, fields: Mapping[str, Any], job_id: str) -> bo
         ttl_seconds=int(app.conf.result_expires),
     )
     backend = cast("ResultBackend", app.backend)
-    if not backend.create_record(record):
-        logger.info("%s[%s] was submitted by another beat", task, job_id)
-        return False
     try:
+        if not backend.create_record(record):
+            logger.info("%s[%s] was submitted by another beat", task, job_id)
+            return False
         _publish(app, record)
     except BaseException:  # SystemExit too: a record without a message would never run
-        backend.client.delete(record_key(record.id))
+        backend.withdraw_record(record)
         raise
     logger.info("%s[%s] submitted", task, job_id)
     return True

@@ -50,6 +50,12 @@ class ResultBackend(RedisBackend):
         )
         return bool(created)
 
+    def withdraw_record(self, record: JobRecord) -> None:
+        """Delete the record of a job that was not published, unless it is somebody else's."""
+        key = record_key(record.id)
+        if self.client.get(key) == record.model_dump_json().encode():
+            self.client.delete(key)
+
     def append_attempt(self, job_id: str, attempt: Attempt) -> None:
         """Append to a job's attempts, retrying as results are: a lost history would mislead."""
         key = attempts_key(job_id)
