@@ -203,6 +203,15 @@ def test_values_that_do_not_fit_are_quarantined_not_rounded(lane: CpuLane) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    "date", ["infinity", "  infinity", "1-1-1 (BC)", "0000-01-01", "25-01-01", "01/01/25"]
+)
+def test_dates_that_nobody_means_are_quarantined(lane: CpuLane, date: str) -> None:
+    result = lane.process("d,n\n" + "2025-01-01,1\n" * 50 + f"{date},2\n")
+    assert types(result) == ["DATE", "BIGINT"]
+    assert counts(result) == (51, 50, 1)
+
+
 def test_codes_with_leading_zeros_stay_text(lane: CpuLane) -> None:
     result = lane.process("cep,n\n01310100,1\n20040002,2\n")
     assert types(result) == ["VARCHAR", "BIGINT"]

@@ -103,7 +103,7 @@ def test_sales_columns_are_found_in_any_order_and_case(lane: CpuLane) -> None:
     assert result.sales is not None
     assert (result.sales.rows, result.sales.months) == (1, ["2025-01"])
     assert lane.aggregate(region="sul").figures.revenue == Decimal("2469.00")
-    assert lane.rows() == [(Decimal("1234.50"), "x", "sul", "Mouse", date(2025, 1, 31), 2, 7)]
+    assert lane.rows() == [(Decimal("1234.50"), "x", "Sul", "Mouse", date(2025, 1, 31), 2, 7)]
 
 
 def test_file_without_the_sales_columns_is_not_imported(lane: CpuLane) -> None:

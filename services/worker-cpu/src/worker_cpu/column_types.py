@@ -52,11 +52,14 @@ def _whole(sql_type: str, pattern: str) -> str:
     )
 
 
-def _date(parsed: str) -> str:
-    # Ten characters at most: a date with a time would lose it. 'infinity' is a date to DuckDB.
+def _date(parse: str) -> str:
+    # Ten characters at most: a date with a time would lose it. 'infinity' is a date to DuckDB, as
+    # are years before Christ; a year of two digits is a guess.
+    believable = "BETWEEN DATE '1000-01-01' AND DATE '9999-12-31'"
+    trimmed = parse.replace("{}", "trim({})")
     return (
-        f"CASE WHEN length(trim({{}})) <= 10 AND {parsed}"
-        f" BETWEEN DATE '1000-01-01' AND DATE '9999-12-31' THEN {parsed} END"
+        f"CASE WHEN strlen({{}}) = 10 AND {parse} {believable} THEN {parse}"  # spares most the trim
+        f" WHEN length(trim({{}})) <= 10 AND {trimmed} {believable} THEN {trimmed} END"
     )
 
 
@@ -66,10 +69,12 @@ _CENTS: Final = r"[+-]?(\d+(\.\d{0,2}0*)?|\.\d{1,2}0*)"
 _CENTS_COMMA: Final = r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d{0,2}0*)?"
 _DECIMAL: Final = "DECIMAL(18,2)"
 
+_NOT_BLANK: Final = "CASE WHEN ascii({}) > 32 OR trim({}) <> '' THEN {} END"
+
 TEXT: Final = Reading("VARCHAR", "{}")
 _DATES: Final = {
-    _ISO: Reading("DATE", _date("TRY_CAST(trim({}) AS DATE)")),
-    _DAY_FIRST: Reading("DATE", _date("TRY_CAST(try_strptime(trim({}), '%d/%m/%Y') AS DATE)")),
+    _ISO: Reading("DATE", _date("TRY_CAST({} AS DATE)")),
+    _DAY_FIRST: Reading("DATE", _date("TRY_CAST(try_strptime({}, '%d/%m/%Y') AS DATE)")),
 }
 _CANDIDATES: Final = (
     Reading(
@@ -152,8 +157,8 @@ def _sales_readings(
     readings = {
         "sale_id": ("BIGINT", _whole("BIGINT", whole)),
         "date": (date.type, date.sql),
-        "region": ("VARCHAR", "nullif(lower(trim({})), '')"),
-        "product": ("VARCHAR", "nullif(trim({}), '')"),
+        "region": ("VARCHAR", _NOT_BLANK),
+        "product": ("VARCHAR", _NOT_BLANK),
         "quantity": ("INTEGER", _whole("INTEGER", whole)),
         "unit_price": (_DECIMAL, _decimal_with_comma() if with_comma else _whole(_DECIMAL, _CENTS)),
     }

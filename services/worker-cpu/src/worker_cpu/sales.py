@@ -19,8 +19,7 @@ TOP_PRODUCTS: Final = 5
 
 _CENT: Final = Decimal("0.01")
 _NO_REVENUE: Final = Decimal("0.00")
-_MONTHS_AT_ONCE: Final = 48
-"""DuckDB keeps a part open, and some memory, per month; above 100 it would split them."""
+_NORMALIZED: Final = {"region": "lower(trim({}))", "product": "trim({})"}
 _FIGURES: Final = (
     "count(*) AS rows, coalesce(sum(quantity), 0) AS quantity,"
     " coalesce(sum(quantity * unit_price), 0)::DECIMAL(38,2) AS revenue"
@@ -43,38 +42,38 @@ def split_by_month(
 
     `columns` maps the sales columns to those of `data`.
     """
-    # One writer per file, so that the same rows are the same bytes.
+    # One thread, so that the same rows are the same bytes.
     connection.execute("SET threads = 1")
-    values = ", ".join(f"{identifier(column)} AS {name}" for name, column in columns.items())
-    date = identifier(columns["date"])
-    connection.execute(
-        f"CREATE TEMP VIEW sales AS SELECT {values}, year({date}) * 100 + month({date}) AS month"  # noqa: S608 - quoted
-        f" FROM read_parquet({quoted(data)})"
+    values = ", ".join(
+        f"{_NORMALIZED.get(name, '{}').format(identifier(column))} AS {name}"
+        for name, column in columns.items()
     )
-    numbers = [
-        row[0]
-        for row in connection.execute("SELECT DISTINCT month FROM sales ORDER BY month").fetchall()
+    connection.execute(
+        f"CREATE TEMP VIEW sales AS SELECT {values} FROM read_parquet({quoted(data)})"  # noqa: S608 - quoted
+    )
+    months = [
+        str(row[0])
+        for row in connection.execute(
+            "SELECT strftime(first_day, '%Y-%m') FROM"
+            " (SELECT DISTINCT date_trunc('month', date) AS first_day FROM sales) ORDER BY 1"
+        ).fetchall()
     ]
-    for start in range(0, len(numbers), _MONTHS_AT_ONCE):
-        some = numbers[start : start + _MONTHS_AT_ONCE]
-        progress(start, len(numbers), "months", "importing sales")
-        connection.execute(
-            f"COPY (FROM sales WHERE month BETWEEN {some[0]} AND {some[-1]})"
-            f" TO {quoted(scratch / 'months')}"
-            f" ({PARQUET}, PARTITION_BY (month), OVERWRITE_OR_IGNORE)"
-        )
-    return dict(_month_file(connection, scratch / "months", number) for number in numbers)
+    files = {}
+    for done, month in enumerate(months):
+        progress(done, len(months), "months", "importing sales")
+        files[month] = _write_month(connection, month, scratch / f"{month}.parquet")
+    return files
 
 
-def _month_file(
-    connection: duckdb.DuckDBPyConnection, folder: Path, number: int
-) -> tuple[str, MonthFile]:
-    [path] = (folder / f"month={number}").iterdir()
+def _write_month(connection: duckdb.DuckDBPyConnection, month: str, path: Path) -> MonthFile:
+    # A scan per month took half the time of DuckDB's PARTITION_BY, for a year of ten million rows,
+    # and reads little of a file that is sorted by date.
+    first = f"DATE '{month}-01'"
     row = connection.execute(
-        f"SELECT num_rows FROM parquet_file_metadata({quoted(path)})"  # noqa: S608 - quoted
+        f"COPY (FROM sales WHERE date BETWEEN {first} AND last_day({first}))"
+        f" TO {quoted(path)} ({PARQUET})"
     ).fetchone()
-    month = f"{number // 100:04d}-{number % 100:02d}"
-    return month, MonthFile(path, int(row[0]) if row else 0)
+    return MonthFile(path, int(row[0]) if row else 0)
 
 
 @dataclass(frozen=True)
