@@ -259,6 +259,13 @@ def test_text_after_a_quoted_value_is_quarantined(lane: CpuLane) -> None:
     assert counts(lane.process('n,t\n1,"a"b\n2,c\n')) == (2, 1, 1)
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_quoted_values_beside_any_delimiter_are_read(lane: CpuLane, delimiter: str) -> None:
+    text = '"a","b, c",d\n1,"x, y",""\n"2",,"z"\n3,bad\n'.replace(",", delimiter)
+    assert counts(lane.process(text)) == (3, 2, 1)
+    assert lane.rows() == [(1, f"x{delimiter} y", None), (2, None, "z")]
+
+
 def test_quotes_within_unquoted_values_and_spaces_around_quotes_are_forgiven(
     lane: CpuLane,
 ) -> None:
@@ -276,6 +283,15 @@ def test_every_kind_of_line_end_is_understood(lane: CpuLane, newline: str) -> No
 def test_mixed_line_ends_are_understood(lane: CpuLane) -> None:
     assert counts(lane.process("a,b\r\n1,x\n2,y\r\n3,z\rw\n")) == (3, 3, 0)
     assert lane.rows() == [(1, "x"), (2, "y"), (3, "z\rw")]
+
+
+def test_lone_carriage_return_in_the_header_loses_no_row(lane: CpuLane) -> None:
+    assert counts(lane.process('a\r"b\n1\n2\n')) == (2, 2, 0)
+
+
+def test_lone_carriage_return_in_a_bad_line_survives_the_quarantine(lane: CpuLane) -> None:
+    assert counts(lane.process("a,b\n1,x\nbad\rline\n")) == (2, 1, 1)
+    assert lane.quarantine()[0][3] == "bad\rline"
 
 
 def test_nul_in_a_later_line_is_quarantined(lane: CpuLane) -> None:

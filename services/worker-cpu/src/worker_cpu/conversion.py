@@ -57,11 +57,13 @@ class Conversion:
         return clean
 
     def _text(self) -> str:
+        # Left to guess, DuckDB 2.0 takes a lone \r in the header for the line end: no row is read.
         columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in self.dialect.columns)
         return (
             f"FROM read_csv({quoted(self.screened.path)}, auto_detect = false,"
             f" header = {self.dialect.has_header}, delim = {quoted(self.dialect.delimiter)},"
             f" quote = '\"', escape = '\"', nullstr = '', strict_mode = true,"
+            " new_line = '\\n',"
             f" max_line_size = {2 * MAX_RECORD_BYTES}, columns = {{{columns}}})"
         )
 

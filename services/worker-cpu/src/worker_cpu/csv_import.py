@@ -15,7 +15,7 @@ from worker_cpu.profiling import profile_columns, write_profile
 from worker_cpu.progress import Progress
 from worker_cpu.quarantine import QuarantineWriter, merge_quarantines, preview
 from worker_cpu.records import RecordShape
-from worker_cpu.screening import Screened, Screening
+from worker_cpu.screening import Screened, Screening, unified_newlines
 
 DATA: Final = "data.parquet"
 QUARANTINE: Final = "quarantine.csv"
@@ -75,7 +75,9 @@ def import_csv(
 def _beginning(source: Path, encoding: str) -> str:
     """Return whole lines from the beginning of the text."""
     chunk = next(iter(utf8_chunks(source, encoding)), b"")
-    text = chunk[:_DIALECT_SAMPLE_BYTES].decode(errors="replace").lstrip("\r\n")
+    chunk = b"".join(unified_newlines([chunk], before_change=lambda: None))
+    text = chunk[:_DIALECT_SAMPLE_BYTES].decode(errors="replace").lstrip("\n")
+    text = text.replace("\r", " ")  # to csv it would end a line
     if not text.strip():
         raise RejectedError("the file is empty: it has not even a header line")
     if len(chunk) <= _DIALECT_SAMPLE_BYTES:

@@ -33,7 +33,8 @@ class QuarantineWriter:
     def __init__(self, path: Path) -> None:
         self.count = 0
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._rows = csv.writer(self._file, lineterminator="\n")
+        # With the default line end \r\n, csv quotes a lone \r too, and so can read it back.
+        self._rows = csv.writer(self._file)
         self._rows.writerow(_HEADER)
 
     def __enter__(self) -> Self:
@@ -68,7 +69,7 @@ def merge_quarantines(sources: Iterable[Path], target: Path) -> int:
     """Merge quarantine files by line number and return how many lines there are."""
     merged = heapq.merge(*map(read_quarantine, sources), key=lambda bad: bad.line)
     with target.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+        rows = csv.writer(file)
         rows.writerow(_HEADER)
         counter = count()
         rows.writerows(bad for bad, _ in zip(merged, counter, strict=False))

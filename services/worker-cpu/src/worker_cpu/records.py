@@ -11,8 +11,8 @@ from typing import Final
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Longer ones are quarantined; an unclosed quote is given up after as much."""
 
-_OPENING: Final = re.compile(rb"[ \t]*\"")
-_SPACES: Final = re.compile(rb"[ \t]*")
+_OPENING: Final = re.compile(rb" *\"")
+_SPACES: Final = re.compile(rb" *")
 
 
 @dataclass(frozen=True, slots=True)
