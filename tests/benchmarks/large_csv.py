@@ -4,7 +4,7 @@ Each measurement is a process of its own, so that its peak memory is its own too
 against Python's csv and decimal; the bare DuckDB COPY of the same file is the yardstick.
 """
 
-# ruff: noqa: INP001, T201 - a script, which prints
+# ruff: noqa: T201 - a script, which prints
 
 import csv
 import hashlib

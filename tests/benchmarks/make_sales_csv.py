@@ -3,7 +3,7 @@
 The same rows every time: the path's file name and the number of rows decide them.
 """
 
-# ruff: noqa: INP001, T201 - a script, which prints
+# ruff: noqa: T201 - a script, which prints
 
 import sys
 import tempfile
