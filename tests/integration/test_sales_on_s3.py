@@ -1,4 +1,4 @@
-"""The sales dataset on a real S3 server: conditional puts, downloads, pruning."""
+"""The sales dataset on a real S3 server: conditional puts, downloads, imports at once."""
 
 import hashlib
 import multiprocessing
