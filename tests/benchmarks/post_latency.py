@@ -7,6 +7,7 @@ generator takes as little of the machine as it can.
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import time
 from urllib.parse import urlsplit
@@ -18,12 +19,17 @@ async def main() -> None:
     parser.add_argument("url", help="base URL of the API")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--posts", type=int, default=100, help="posts of each client")
+    parser.add_argument(
+        "--pause", type=float, default=0, help="seconds that a client thinks between two posts"
+    )
     parser.add_argument("--task", default="cpu.sum_numbers")
     parser.add_argument("--args", default='{"a": 2, "b": 3}', help="JSON")
     options = parser.parse_args()
     request = _request(options.url, options.task, options.args)
     started = time.perf_counter()
-    clients = [_client(options.url, request, options.posts) for _ in range(options.clients)]
+    clients = [
+        _client(options.url, request, options.posts, options.pause) for _ in range(options.clients)
+    ]
     latencies = sorted(
         seconds * 1000 for client in await asyncio.gather(*clients) for seconds in client
     )
@@ -45,11 +51,13 @@ def _request(url: str, task: str, args: str) -> bytes:
     return (head + body).encode()
 
 
-async def _client(url: str, request: bytes, posts: int) -> list[float]:
+async def _client(url: str, request: bytes, posts: int, pause: float) -> list[float]:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     latencies = []
     for _ in range(posts):
+        # Between half and one and a half of the pause, so that clients do not act in step.
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         started = time.perf_counter()
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")

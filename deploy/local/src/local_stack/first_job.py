@@ -17,6 +17,8 @@ class FirstJobError(Exception):
 def run_first_job(api_url: str, csv: Path) -> dict[str, Any]:
     """Send a CSV through the stack and return the job as the API shows it in the end.
 
+    On a stack that is busy already, it may still be queued behind others.
+
     Raises:
         FirstJobError: the API can't be reached or refuses, or the job did not succeed.
 
@@ -36,13 +38,15 @@ def run_first_job(api_url: str, csv: Path) -> dict[str, Any]:
             job = _until_terminal(api, job)
     except httpx2.HTTPError as exc:
         raise FirstJobError(f"the API at {api_url} could not be reached: {exc}") from exc
-    if job["state"] != "succeeded":
+    if job["state"] not in {"succeeded", "queued"}:
         raise FirstJobError(f"job {job['id']} is {job['state']}: {job}")
     return job
 
 
 def summary(job: dict[str, Any]) -> list[str]:
     """Return what a person wants to know of the job, a line each."""
+    if job["state"] == "queued":
+        return ["it still waits: the cpu lane is busy with jobs that came before"]
     result = job["result"]
     rows, clean, bad = result["rows_in"], result["rows_clean"], result["rows_quarantined"]
     lines = [f"{result['filename']}: {rows:,} rows, {clean:,} clean, {bad:,} quarantined"]
@@ -58,9 +62,14 @@ def _until_terminal(api: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
         if time.monotonic() > deadline:
             raise FirstJobError(f"job {job['id']} is still {job['state']} after {_JOB_SECONDS} s")
         job = _ask(api, "GET", f"/jobs/{job['id']}", params={"wait": "10"})
-        if job["state"] in _TERMINAL:
+        if job["state"] in _TERMINAL or (job["state"] == "queued" and _is_busy(api)):
             break
     return job
+
+
+def _is_busy(api: httpx2.Client) -> bool:
+    lanes = _ask(api, "GET", "/lanes")["lanes"]
+    return any(lane["lane"] == "cpu" and lane["ready"] and lane["running"] for lane in lanes)
 
 
 def _ask(api: httpx2.Client, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx2's own arguments
