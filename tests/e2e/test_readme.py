@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import pytest
+
 from e2e.conftest import Stack
+from local_stack.install import ensure_programs
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -59,6 +62,11 @@ def _outline(text: str) -> object:
     except ValueError:
         return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<id>", text.partition("\n")[0])[:_COMPARED]
     return sorted(document) if isinstance(document, dict) else _shape(document)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def curl() -> None:
+    ensure_programs({"curl": "curl"})
 
 
 def test_every_readme_example_answers_as_shown(stack: Stack, tmp_path: Path) -> None:

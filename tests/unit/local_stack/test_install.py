@@ -3,7 +3,7 @@
 import pytest
 
 from local_stack import install
-from local_stack.install import MissingServersError, ensure_servers, missing_packages
+from local_stack.install import MissingProgramError, ensure_servers
 
 
 @pytest.fixture
@@ -15,8 +15,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("bare_machine")
 def test_what_is_missing_is_said_in_one_line_with_what_to_do() -> None:
-    assert missing_packages() == ["rabbitmq-server", "redis-server"]
-    with pytest.raises(MissingServersError) as raised:
+    with pytest.raises(MissingProgramError) as raised:
         ensure_servers()
     message = str(raised.value)
     assert message.startswith("rabbitmq-server and redis-server not found: install with")

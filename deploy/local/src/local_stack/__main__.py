@@ -8,7 +8,7 @@ from typing import Final
 
 from local_stack import compose, stack
 from local_stack.first_job import FirstJobError, run_first_job, summary
-from local_stack.install import MissingServersError
+from local_stack.install import MissingProgramError
 from local_stack.programs import NotReadyError
 from local_stack.settings import SettingError, StackSettings
 
@@ -16,7 +16,7 @@ _FOLDER: Final = Path(".local/stack")
 _EXAMPLE: Final = Path("examples/vendas.csv")
 _ERRORS: Final = (
     FirstJobError,
-    MissingServersError,
+    MissingProgramError,
     NotReadyError,
     SettingError,
     stack.StackError,

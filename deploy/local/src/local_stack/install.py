@@ -1,4 +1,4 @@
-"""RabbitMQ and Redis, from the machine's own packages.
+"""Programs from the machine's own packages: RabbitMQ and Redis, above all.
 
 On Debian and Ubuntu, as root or with sudo that asks nothing, what is missing is installed. The
 packages would also start system services on the well-known ports, now and at every boot: nobody
@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +21,8 @@ _POLICY_TEXT: Final = "#!/bin/sh\n# Written by twinlane while it installs packag
 _SYSTEM_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/opt/homebrew/sbin", "/usr/local/opt")
 
 
-class MissingServersError(Exception):
-    """RabbitMQ or Redis is not on this machine and could not be installed."""
+class MissingProgramError(Exception):
+    """A program is not on this machine and could not be installed."""
 
 
 def find_program(name: str) -> str | None:
@@ -30,24 +30,24 @@ def find_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_SYSTEM_FOLDERS))
 
 
-def missing_packages() -> list[str]:
-    """Return the packages whose program is not on this machine."""
-    return [package for program, package in PACKAGES.items() if not find_program(program)]
-
-
 def ensure_servers() -> None:
-    """Make sure that RabbitMQ and Redis can be started here, installing what is missing.
+    """Make sure that RabbitMQ and Redis can be started here, as `ensure_programs` does."""
+    ensure_programs(PACKAGES)
+
+
+def ensure_programs(packages: Mapping[str, str]) -> None:
+    """Make sure that programs are here, installing the packages of those that are missing.
 
     Raises:
-        MissingServersError: they are missing and nothing here may install them; says what to do.
+        MissingProgramError: they are missing and nothing here may install them; says what to do.
 
     """
-    missing = missing_packages()
+    missing = [package for program, package in packages.items() if not find_program(program)]
     if not missing:
         return
     prefix = _root_prefix()
     if prefix is None or not shutil.which("apt-get"):
-        raise MissingServersError(_advice(missing))
+        raise MissingProgramError(_advice(missing))
     print(f"Installing {' and '.join(missing)} (no system service is started)", flush=True)  # noqa: T201 - takes a minute
     # Erlang brings services too, which are not ours to disable if somebody has it already.
     erlang = [] if find_program("epmd") else ["epmd.socket", "epmd.service"]
@@ -85,7 +85,7 @@ def _apt_install(prefix: list[str], packages: Sequence[str]) -> None:
     _run([*apt, "update"])  # the lists are old, or absent as in a fresh container
     done = _run(install)
     if done.returncode != 0:
-        raise MissingServersError(f"{_advice(packages)}. apt-get said:\n{done.stdout[-2000:]}")
+        raise MissingProgramError(f"{_advice(packages)}. apt-get said:\n{done.stdout[-2000:]}")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import httpx2
 
-from local_stack.install import MissingServersError, find_program
+from local_stack.install import MissingProgramError, find_program
 from local_stack.ports import free_ports, is_free
 from local_stack.programs import ChildProcess, Program, basic_env
 
@@ -41,7 +41,7 @@ class PrivateServer:
 
         Raises:
             NotReadyError: a process ended or took too long.
-            MissingServersError: the program is not on this machine.
+            MissingProgramError: the program is not on this machine.
 
         """
         try:
@@ -257,5 +257,5 @@ maxmemory-policy noeviction
 def _required(program: str) -> str:
     path = find_program(program)
     if path is None:
-        raise MissingServersError(f"{program} is not on this machine: run `make up` to install it")
+        raise MissingProgramError(f"{program} is not on this machine: run `make up` to install it")
     return path

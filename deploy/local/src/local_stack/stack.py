@@ -72,7 +72,7 @@ def run(folder: Path, settings: StackSettings, out: TextIO) -> int:
 
     Raises:
         StackError: it is running already, or a port is in use.
-        MissingServersError: RabbitMQ or Redis is missing.
+        MissingProgramError: RabbitMQ or Redis is missing.
 
     """
     folder = folder.absolute()
@@ -94,7 +94,7 @@ def start(folder: Path, settings: StackSettings) -> StackState:
 
     Raises:
         StackError: it could not be started; with its last lines.
-        MissingServersError: RabbitMQ or Redis is missing.
+        MissingProgramError: RabbitMQ or Redis is missing.
 
     """
     folder = folder.absolute()
