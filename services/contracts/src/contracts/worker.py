@@ -75,6 +75,7 @@ def run_worker(
         queues=[lane.queue_name],
         without_gossip=True,
         without_mingle=True,
+        quiet=True,  # a banner is no log line
     )
     worker.start()
     return int(worker.exitcode or 0)
