@@ -12,7 +12,7 @@ def test_summary_gives_the_numbers_the_months_and_the_files() -> None:
         "sales": {"rows": 11_990, "months": ["2025-01", "2025-02"]},
         "artifacts": ["vendas.parquet", "quarantine.csv"],
     }
-    assert summary({"result": result}) == [
+    assert summary({"state": "succeeded", "result": result}) == [
         "vendas.csv: 12,000 rows, 11,990 clean, 10 quarantined",
         "imported 11,990 sales of 2025-01, 2025-02",
         "files: vendas.parquet, quarantine.csv",
@@ -28,4 +28,9 @@ def test_summary_of_a_file_without_sales_says_nothing_of_months() -> None:
         "sales": None,
         "artifacts": ["pessoas.parquet"],
     }
-    assert len(summary({"result": result})) == 2
+    assert len(summary({"state": "succeeded", "result": result})) == 2
+
+
+def test_job_that_waits_behind_others_is_no_fault() -> None:
+    (line,) = summary({"state": "queued", "result": None})
+    assert "busy" in line

@@ -11,6 +11,8 @@ from typing import Final
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Longer ones are quarantined; an unclosed quote is given up after as much."""
 
+_RUN_RECORDS: Final = 1_000
+
 _OPENING: Final = re.compile(rb" *\"")
 _SPACES: Final = re.compile(rb" *")
 
@@ -54,13 +56,16 @@ class RecordShape:
         field = b'[^\r\n\0"' + re.escape(self.delimiter) + b"]"
         others = b"(?:" + re.escape(self.delimiter) + field + b"*+){%d}" % (len(columns) - 1)
         first = field + (b"*+" if len(columns) > 1 else b"++")  # a blank line is no record
-        self._plain_records = re.compile(b"(?:" + first + others + b"\n)++")
+        # Bounded, because the matcher remembers every repetition; and not possessive itself:
+        # Python before 3.11.5 matches what it should not (python/cpython#106052).
+        self._plain_records = re.compile(b"(?:" + first + others + b"\n){1,%d}" % _RUN_RECORDS)
         self._needs_quotes = re.compile(b'[\r\n"' + re.escape(self.delimiter) + b"]")
 
     def plain_run(self, block: bytes, start: int) -> int:
         """Return where the run of unquoted, well-formed records at `start` ends."""
-        match = self._plain_records.match(block, start)
-        end = match.end() if match else start
+        end = start
+        while match := self._plain_records.match(block, end):
+            end = match.end()
         if end - start > MAX_RECORD_BYTES:
             return start  # one of them may be too long
         try:
