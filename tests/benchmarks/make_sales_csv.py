@@ -5,7 +5,7 @@ The same rows every time: the path's file name and the number of rows decide the
 
 # ruff: noqa: T201 - a script, which prints
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -26,10 +26,18 @@ def make_sales_csv(path: Path, rows: int) -> None:
         write_sample(connection, path.name, rows, path, lambda *_: None)
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT_ROWS
+def main() -> None:
+    """Read the arguments, write the file, print its size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("rows", type=int, nargs="?", default=DEFAULT_ROWS)
+    options = parser.parse_args()
     started = time.monotonic()
-    make_sales_csv(target, count)
-    size_mb = target.stat().st_size / 1e6
-    print(f"{target}: {count:,} rows, {size_mb:,.0f} MB, {time.monotonic() - started:.1f} s")
+    make_sales_csv(options.path, options.rows)
+    size_mb = options.path.stat().st_size / 1e6
+    seconds = time.monotonic() - started
+    print(f"{options.path}: {options.rows:,} rows, {size_mb:,.0f} MB, {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
