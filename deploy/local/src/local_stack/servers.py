@@ -6,6 +6,7 @@ folder used again has its data again.
 
 import secrets
 import socket
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,7 +24,7 @@ USER: Final = "twinlane"
 _DEBIAN_RABBITMQ: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
-class PrivateServer:
+class PrivateServer(ABC):
     """One server made of one or more child processes. A context manager: ready inside."""
 
     host: Final = "127.0.0.1"
@@ -32,9 +33,9 @@ class PrivateServer:
         self.folder = folder.absolute()
         self._children: list[ChildProcess] = []
 
+    @abstractmethod
     def programs(self) -> list[Program]:
         """Write the configuration and return the programs to run, in order."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start and wait until it is ready.
