@@ -8,11 +8,10 @@ from typing import Annotated, Any, Final
 
 import httpx2
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, EmailStr, Field
+from pydantic import BaseModel, EmailStr
 
 from api.admission import REFUSALS
 from api.batches import combined_state, submit_batch
-from api.broker_stats import QueueCount
 from api.errors import (
     BatchNotFound,
     BrokerUnavailable,
@@ -26,6 +25,18 @@ from api.errors import (
 )
 from api.job_store import JobSnapshot
 from api.lanes import count_everything
+from api.legacy_views import (
+    Accepted,
+    CallsDone,
+    CallsFailed,
+    CallsPending,
+    Queued,
+    QueuedCsv,
+    Stats,
+    TaskReport,
+    TaskStatus,
+    WorkerStats,
+)
 from api.services import Services, Uses
 from api.submission import Submission
 from contracts.records import PROGRESS_STATE, JobState
@@ -77,80 +88,6 @@ _READ_ERRORS = responses(JobNotFound, ResultsUnavailable)
 
 Calls = Annotated[int, Query(ge=1, le=20, description="How many calls.")]
 Delay = Annotated[int, Query(ge=0, le=10, description="Seconds that each call takes.")]
-
-
-class Accepted(BaseModel):
-    """The id to ask for."""
-
-    task_id: str
-
-
-class Queued(Accepted):
-    """The id to ask for; the job waits in its queue."""
-
-    status: str = "queued"
-
-
-class QueuedCsv(Queued):
-    """The id to ask for, and what will be done."""
-
-    message: str
-
-
-class TaskStatus(BaseModel):
-    """Whether a task is done: `status` says that it is still processing until then."""
-
-    task_id: str
-    status: str
-    state: str = Field(description="Celery's name of the state.")
-    result: Any = None
-
-
-class TaskReport(BaseModel):
-    """A task with its progress, its result or its error."""
-
-    task_id: str
-    status: str = Field(
-        description="PENDING, STARTED, PROCESSING, RETRY, SUCCESS, FAILURE or REVOKED."
-    )
-    progress: dict[str, Any] | None = None
-    result: Any = None
-    error: str | None = None
-
-
-class CallsDone(BaseModel):
-    """What the calls answered, and the seconds that all of them took."""
-
-    status: list[Any]
-    time_taken: float
-
-
-class CallsPending(BaseModel):
-    """The calls are still being made."""
-
-    status: str
-    state: str
-
-
-class CallsFailed(CallsPending):
-    """A call failed for good."""
-
-    error: str
-
-
-class WorkerStats(BaseModel):
-    """The tasks that a worker runs and those that it holds for later."""
-
-    active_tasks: int
-    reserved_tasks: int
-
-
-class Stats(BaseModel):
-    """All workers and queues."""
-
-    workers: dict[str, WorkerStats]
-    total_workers: int
-    queues: dict[str, QueueCount]
 
 
 @dataclass(frozen=True, slots=True)
