@@ -176,6 +176,12 @@ async def test_hundreds_of_submissions_at_once_are_all_accepted(
     assert jobs.ids() == {record.id for record in records}
 
 
+async def test_more_readers_than_connections_all_get_their_answer(api: Services) -> None:
+    job = await api.submitter.submit(SUM)
+    snapshots = await asyncio.gather(*(api.store.snapshot(job.id) for _ in range(500)))
+    assert {snapshot.record.id for snapshot in snapshots} == {job.id}
+
+
 async def test_client_that_gives_up_does_not_disturb_the_others(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:

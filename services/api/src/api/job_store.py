@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -28,6 +28,8 @@ from contracts.records import (
 
 T = TypeVar("T")
 
+_CONNECTIONS: Final = 50
+
 _CHUNK: Final = 500
 """Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
 
@@ -46,14 +48,18 @@ class JobStore:
     """The API's view of the result backend."""
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
-        self.redis: Redis = Redis.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            # Once more at once: a pooled connection does not survive a restart of Redis.
-            retry=Retry(NoBackoff(), 1),
-            health_check_interval=30,
-            max_connections=200,
+        self.redis = Redis.from_pool(
+            # Blocking: who finds all connections busy waits for one, instead of being refused.
+            BlockingConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS,
+                timeout=timeout_seconds,
+                socket_timeout=timeout_seconds,
+                socket_connect_timeout=timeout_seconds,
+                # Once more at once: a pooled connection does not survive a restart of Redis.
+                retry=Retry(NoBackoff(), 1),
+                health_check_interval=30,
+            )
         )
         self._timeout_seconds = timeout_seconds
         self._unwritten: list[tuple[JobRecord, asyncio.Future[None]]] = []
