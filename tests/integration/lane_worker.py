@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from obstore.exceptions import GenericError
+
 from contracts.errors import RejectedError, RetryableError
 from contracts.implementation import Job, implement
 from contracts.lanes import Lane
@@ -75,6 +77,8 @@ class Tasks:
                 raise RejectedError("this will never work")
             case "breaks":
                 raise ZeroDivisionError("a bug")
+            case "loses-storage" if job.attempt < int(parameter):
+                raise GenericError("the connection was reset")
             case "reports":
                 self._report(job)
             case "waits":

@@ -143,6 +143,15 @@ def test_job_whose_attempts_are_exhausted_fails_and_is_dead_lettered(
 
 
 @pytest.mark.usefixtures("io_worker")
+def test_job_that_the_storage_failed_is_tried_again(jobs: Jobs) -> None:
+    job_id = jobs.submit(FETCH_URL, url="http://loses-storage.test/2")
+    assert jobs.outcome(job_id).state is JobState.SUCCEEDED
+    first, _ = jobs.attempts(job_id)
+    assert first.error is not None
+    assert first.error.message == "the storage failed: the connection was reset"
+
+
+@pytest.mark.usefixtures("io_worker")
 def test_rejected_job_fails_without_a_retry_and_is_dead_lettered(
     jobs: Jobs, broker: Broker
 ) -> None:

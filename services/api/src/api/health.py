@@ -84,4 +84,5 @@ async def _check(answer: Awaitable[None]) -> Dependency:
 
 
 async def _reach(storage: ObjectStore) -> None:
-    await obstore.list_with_delimiter_async(storage, "uploads/names-are-not-listed/")
+    # A folder that does not exist: the storage has to answer, and has nothing to list.
+    await obstore.list_with_delimiter_async(storage, "readiness/")

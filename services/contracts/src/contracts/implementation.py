@@ -8,12 +8,14 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
 
 import obstore
 from celery import Celery, Task
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 from pydantic import ValidationError
 
@@ -116,8 +118,9 @@ def implement(
         job = Job(task, spec, earlier[0] if earlier else None)
         job.start()
         try:
-            payload = function(_validated(spec, fields), job).model_dump(mode="json")
-            payload = _bounded(payload, job, storage)
+            with _storage_faults_retried():
+                result = function(_validated(spec, fields), job)
+                payload = _bounded(result.model_dump(mode="json"), job, storage)
         except RetryableError as exc:
             backoff = _backoff(spec.retry, job.attempt)
             job.end_attempt(exc, backoff)
@@ -140,6 +143,14 @@ def implement(
         soft_time_limit=limit,
         time_limit=limit + _HARD_LIMIT_GRACE_SECONDS,
     )(run)
+
+
+@contextmanager
+def _storage_faults_retried() -> Iterator[None]:
+    try:
+        yield
+    except BaseError as exc:  # a missing object is a FileNotFoundError, and none of these
+        raise RetryableError(f"the storage failed: {exc}") from exc
 
 
 def _validated(spec: TaskSpec[A, Any], fields: dict[str, Any]) -> A:
