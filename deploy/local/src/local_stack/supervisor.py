@@ -16,6 +16,7 @@ from local_stack.programs import POLL_SECONDS, Program, kill_group, tethered
 
 _COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _LAST_LINES: Final = 15
+_LAST_WORDS_SECONDS: Final = 1.0
 _MAX_LINE_BYTES: Final = 64 * 1024
 
 
@@ -46,6 +47,7 @@ class _Child:
         self.program = program
         self.process = process
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self.relay: asyncio.Task[None] | None = None
 
     async def relay_output(self, screen: Screen) -> None:
         """Pass the output on, line by line, until it is closed."""
@@ -97,7 +99,6 @@ class Supervisor:
         self._screen = screen
         self._on_ready = on_ready
         self._running: list[list[_Child]] = []
-        self._relays: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -159,9 +160,7 @@ class Supervisor:
             start_new_session=True,
         )
         child = _Child(program, process)
-        relay = asyncio.create_task(child.relay_output(self._screen))
-        self._relays.add(relay)
-        relay.add_done_callback(self._relays.discard)
+        child.relay = asyncio.create_task(child.relay_output(self._screen))
         return child
 
     async def _settle(self, child: _Child) -> str | None:
@@ -193,7 +192,8 @@ class Supervisor:
                 task.cancel()
 
     async def _obituary(self, child: _Child) -> str:
-        await asyncio.sleep(POLL_SECONDS)  # its last words are still in the pipe
+        if child.relay:  # its last words may still be in the pipe, which its own children may hold
+            await asyncio.wait({child.relay}, timeout=_LAST_WORDS_SECONDS)
         return _report(child, f"ended with exit code {child.process.returncode}")
 
     async def _stop_all(self) -> None:
@@ -202,8 +202,9 @@ class Supervisor:
             if names := ", ".join(child.program.name for child in stage):
                 self._screen.write("twinlane", f"stopping {names}")
             await asyncio.gather(*(child.stop(self._screen) for child in stage))
-        for relay in self._relays:
-            relay.cancel()
+            for child in stage:
+                if child.relay:
+                    child.relay.cancel()
         self._screen.write("twinlane", "stopped")
 
 

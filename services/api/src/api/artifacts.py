@@ -20,7 +20,7 @@ from contracts.storage import artifact_key, artifact_prefix
 if TYPE_CHECKING:
     from obstore import ObjectMeta  # known to its type stubs only
 
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 4 * 1024**2
 _SINGLE_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
 _TYPES: Final = {".parquet": "application/vnd.apache.parquet"}
 
@@ -142,6 +142,6 @@ def _wanted_range(headers: Headers, size: int, etag: str) -> tuple[int, int] | N
 
 async def _read(storage: ObjectStore, key: str, start: int, end: int) -> AsyncIterator[bytes]:
     while start < end:
-        stop = min(start + _CHUNK_BYTES * 16, end)
+        stop = min(start + _CHUNK_BYTES, end)
         yield bytes(await obstore.get_range_async(storage, key, start=start, end=stop))
         start = stop

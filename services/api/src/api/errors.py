@@ -275,13 +275,7 @@ def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
 
 
 def _example(error: type[ApiError]) -> dict[str, Any]:
-    example = {
-        "type": f"/docs#problem-{error.code}",
-        "title": error.title,
-        "status": int(error.status),
-        "detail": error.__doc__ or error.title,
-        "code": error.code,
-    }
+    example = _members(error, error.__doc__ or error.title)
     if issubclass(error, InvalidRequest):
         example["errors"] = [{"field": "month", "value": "2025-13", "rule": "must be YYYY-MM"}]
     return example
@@ -350,13 +344,16 @@ def malformed_json(exc: Exception) -> MalformedBody:
 
 def problem_body(error: ApiError) -> dict[str, Any]:
     """Return the members of a problem document."""
+    return _members(error, error.detail) | error.members
+
+
+def _members(error: ApiError | type[ApiError], detail: str) -> dict[str, Any]:
     return {
         "type": f"/docs#problem-{error.code}",
         "title": error.title,
         "status": int(error.status),
-        "detail": error.detail,
+        "detail": detail,
         "code": error.code,
-        **error.members,
     }
 
 

@@ -48,27 +48,32 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     uploads = Uploads(storage, settings.max_upload_bytes)
     changes.start()
     publisher.start()
-    async with (
-        httpx2.AsyncClient() as upstream,
-        httpx2.AsyncClient(timeout=1.5) as management,
-    ):
-        yield Services(
-            settings=settings,
-            store=store,
-            changes=changes,
-            publisher=publisher,
-            submitter=Submitter(store, publisher, settings.job_ttl_seconds),
-            admission=Admission(settings, uploads),
-            storage=storage,
-            uploads=uploads,
-            broker_stats=BrokerStats(
-                celery, publisher, management, settings.rabbitmq_management_url.get_secret_value()
-            ),
-            upstream=upstream,
-        )
-    await changes.close()
-    await publisher.close()
-    await store.close()
+    try:
+        async with (
+            httpx2.AsyncClient() as upstream,
+            httpx2.AsyncClient(timeout=1.5) as management,
+        ):
+            yield Services(
+                settings=settings,
+                store=store,
+                changes=changes,
+                publisher=publisher,
+                submitter=Submitter(store, publisher, settings.job_ttl_seconds),
+                admission=Admission(settings, uploads),
+                storage=storage,
+                uploads=uploads,
+                broker_stats=BrokerStats(
+                    celery,
+                    publisher,
+                    management,
+                    settings.rabbitmq_management_url.get_secret_value(),
+                ),
+                upstream=upstream,
+            )
+    finally:
+        await changes.close()
+        await publisher.close()
+        await store.close()
 
 
 async def _services(request: Request) -> Services:  # async: a plain function costs a thread hop
