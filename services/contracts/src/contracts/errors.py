@@ -11,3 +11,7 @@ class RejectedError(Exception):
 
 class DeadlineExceededError(Exception):
     """The task's own deadline passed while it worked. Not retried."""
+
+
+class JobCancelledError(Exception):
+    """Nobody wants the job any more. Raised where a task can stop; not retried, no failure."""

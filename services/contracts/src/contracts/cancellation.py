@@ -1,0 +1,51 @@
+"""How a running task hears that its job is not wanted any more."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from contracts.errors import JobCancelledError
+
+
+class Cancellation:
+    """Whether one running job was cancelled: told by one thread, asked by another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._stops: list[Callable[[], object]] = []
+
+    def cancel(self) -> None:
+        """Say that the job is not wanted any more; calls what is to be called."""
+        with self._lock:
+            self._cancelled = True
+            stops = list(self._stops)
+        for stop in stops:
+            stop()
+
+    def stop_if_cancelled(self) -> None:
+        """Return if the job is still wanted.
+
+        Raises:
+            JobCancelledError: it is not.
+
+        """
+        if self._cancelled:
+            raise JobCancelledError("cancelled while it ran")
+
+    @contextmanager
+    def calling(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Have a cancel call `stop` while inside; at once if it has come already.
+
+        For what a task waits in: `stop` runs in another thread and must end the wait.
+        """
+        with self._lock:
+            self._stops.append(stop)
+            cancelled = self._cancelled
+        if cancelled:
+            stop()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stops.remove(stop)
