@@ -14,10 +14,14 @@ from contracts.records import (
     JobState,
     JobStatus,
     Meta,
+    TaskMetas,
     attempts_key,
+    cancel_key,
     derive_status,
     meta_key,
     record_key,
+    requeues_key,
+    running_key,
 )
 from contracts.tasks import TaskSpec
 from contracts.wire import JobMessage, build_message, create_celery
@@ -38,7 +42,11 @@ class Jobs:
         assert submit(self.celery, spec.name, fields, job_id)
         return job_id
 
-    def publish_again(self, job_id: str) -> None:
+    def cancel(self, job_id: str) -> None:
+        """Leave the mark that the API leaves."""
+        self.redis.set(cancel_key(job_id), datetime.now(UTC).isoformat())
+
+    def publish_again(self, job_id: str, **headers: Any) -> None:  # noqa: ANN401 - AMQP's
         """Publish the message of a job once more, as RabbitMQ may deliver it twice."""
         record = self.record(job_id)
         message = self.message(record)
@@ -47,7 +55,7 @@ class Jobs:
                 message.body,
                 exchange="jobs",
                 routing_key=f"jobs.{record.stages[0].task.partition('.')[0]}",
-                headers=message.headers,
+                headers=message.headers | headers,
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
                 correlation_id=message.correlation_id,
@@ -68,8 +76,13 @@ class Jobs:
 
     def status(self, job_id: str) -> JobStatus:
         record = self.record(job_id)
-        metas = [self._meta(stage.id) for stage in record.stages]
-        return derive_status(record, metas, self.attempts(job_id), datetime.now(UTC))
+        tasks = [
+            TaskMetas(self._meta(meta_key(stage.id)), self._meta(running_key(stage.id)))
+            for stage in record.stages
+        ]
+        requeues = int(self._get(requeues_key(job_id)) or 0)
+        attempts = self.attempts(job_id)
+        return derive_status(record, tasks, attempts, datetime.now(UTC), requeues=requeues)
 
     def attempts(self, job_id: str) -> list[Attempt]:
         raw = self.redis.lrange(attempts_key(job_id), 0, -1)
@@ -77,7 +90,7 @@ class Jobs:
         return [Attempt.model_validate_json(attempt) for attempt in raw]
 
     def result(self, job_id: str) -> Any:  # noqa: ANN401 - JSON
-        meta = self._meta(job_id)
+        meta = self._meta(meta_key(job_id))
         return meta.result if meta and meta.status == "SUCCESS" else None
 
     def wait_for(self, job_id: str, *states: JobState, within_seconds: float = 60) -> JobStatus:
@@ -92,8 +105,8 @@ class Jobs:
         terminal = [state for state in JobState if state.is_terminal]
         return self.wait_for(job_id, *terminal, within_seconds=within_seconds)
 
-    def _meta(self, task_id: str) -> Meta | None:
-        raw = self._get(meta_key(task_id))
+    def _meta(self, key: str) -> Meta | None:
+        raw = self._get(key)
         return Meta.model_validate_json(raw) if raw else None
 
     def _get(self, key: str) -> bytes | None:

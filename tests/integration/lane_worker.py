@@ -45,8 +45,13 @@ from contracts.worker import run_worker
 POISON = -1
 """A sum of it kills the process that computes it."""
 
+DEAF = -2
+"""A sum of it never ends and never looks whether it is cancelled."""
+
 NO_SALES = "nowhere"
 """A region whose report is rejected."""
+
+CANCEL_GRACE_SECONDS = 1.0
 
 _IMPATIENT = RetryPolicy(max_attempts=3, base_seconds=1, max_seconds=1)
 _REPORTING_SECONDS = 1.0
@@ -58,6 +63,7 @@ class LaneWorkerSettings(SharedSettings):
     heartbeat_file: Path
     gates: Path
     concurrency: int = 4
+    worker_name: str | None = None
 
 
 class Tasks:
@@ -73,6 +79,8 @@ class Tasks:
         match (parts.hostname or "").removesuffix(".test"):
             case "fails-before" if job.attempt < int(parameter):
                 raise RetryableError(f"attempt {job.attempt} failed")
+            case "rejects-until" if not (self._gates / f"{parameter}.open").exists():
+                raise RejectedError("not before it is mended")
             case "rejects":
                 raise RejectedError("this will never work")
             case "breaks":
@@ -82,7 +90,7 @@ class Tasks:
             case "reports":
                 self._report(job)
             case "waits":
-                self._wait(parameter)
+                self._wait(parameter, job)
             case "writes":
                 content_type = "x" * int(parameter)
         return FetchUrlResult(
@@ -94,6 +102,10 @@ class Tasks:
             with (self._gates / f"{job.id}.deaths").open("a") as deaths:
                 deaths.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
+        if args.a == DEAF:
+            self._begin(job.id)
+            while True:
+                time.sleep(0.01)
         return SumResult(total=args.a + args.b)
 
     def render_report(self, args: RenderReportArgs, job: Job) -> RenderReportResult:
@@ -123,10 +135,14 @@ class Tasks:
             job.report(1, 4, "rows", "counting")
             time.sleep(0.000_25)
 
-    def _wait(self, gate: str) -> None:
-        """Say that it has begun, and wait until the gate is open."""
+    def _begin(self, gate: str) -> None:
         (self._gates / f"{gate}.begun").touch()
+
+    def _wait(self, gate: str, job: Job) -> None:
+        """Say that it has begun, and wait until the gate is open, or the job is cancelled."""
+        self._begin(gate)
         while not (self._gates / f"{gate}.open").exists():
+            job.cancellation.stop_if_cancelled()
             time.sleep(0.01)
 
 
@@ -155,6 +171,8 @@ def main() -> int:
         pool=pool,
         concurrency=settings.concurrency,
         heartbeat_file=settings.heartbeat_file,
+        name=settings.worker_name,
+        cancel_grace_seconds=CANCEL_GRACE_SECONDS if lane is Lane.CPU else None,
     )
 
 

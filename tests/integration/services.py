@@ -97,21 +97,21 @@ def run_beat(place: Place, **settings: object) -> Iterator[Service]:
 @contextmanager
 def run_lane_worker(place: Place, lane: Lane, **settings: object) -> Iterator[Service]:
     """Run a worker of a lane with the tasks of lane_worker.py; ready when it consumes."""
-    number = len(list(place.folder.glob("*.log")))
-    heartbeat = place.folder / f"heartbeat-{lane}-{number}"
-    service = Service(
-        f"worker-{lane}",
-        [str(_LANE_WORKER), lane],
-        place,
-        heartbeat_file=heartbeat,
-        gates=place.folder,
-        **settings,
-    )
+    service = start_lane_worker(place, lane, **settings)
     try:
-        service.wait_until(heartbeat.exists)
+        service.wait_until(service.log.with_suffix(".heartbeat").exists)
         yield service
     finally:
         service.stop()
+
+
+def start_lane_worker(place: Place, lane: Lane, **settings: object) -> Service:
+    """Start such a worker and wait for nothing."""
+    number = len(list(place.folder.glob("*.log")))
+    name = f"worker-{lane}"
+    heartbeat = place.folder / f"{name}-{number}.heartbeat"
+    argv = [str(_LANE_WORKER), lane]
+    return Service(name, argv, place, heartbeat_file=heartbeat, gates=place.folder, **settings)
 
 
 def _is_alive(url: str) -> bool:

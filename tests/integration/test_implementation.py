@@ -1,6 +1,7 @@
 """What surrounds every task, in real workers whose tasks do what a test asks: lane_worker.py."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,15 +11,16 @@ import obstore
 import pytest
 from kombu import Message
 
+from beat.submission import submit
 from contracts.lanes import DELIVERY_LIMIT, Lane
 from contracts.records import PROGRESS_STATE, Attempt, JobState, Progress, Running, meta_key
 from contracts.storage import artifact_key, open_storage
 from contracts.tasks import FETCH_URL, SEND_REPORT, SUM_NUMBERS
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
-from integration.lane_worker import NO_SALES, POISON
+from integration.lane_worker import DEAF, NO_SALES, POISON
 from integration.place import Place, new_place
-from integration.services import Service, run_lane_worker
+from integration.services import Service, run_lane_worker, start_lane_worker
 from servers import RabbitMQ, Redis, eventually
 
 
@@ -302,19 +304,58 @@ def test_task_that_no_worker_knows_is_dead_lettered(broker: Broker) -> None:
     assert death(dead_letter(broker, "stranger")) == ("rejected", "jobs.io")
 
 
-@pytest.mark.usefixtures("cpu_worker")
-def test_message_that_is_delivered_twice_changes_nothing(jobs: Jobs) -> None:
+def test_message_that_is_delivered_twice_changes_nothing(
+    jobs: Jobs, broker: Broker, cpu_worker: Service
+) -> None:
     job_id = jobs.submit(SUM_NUMBERS, a=2, b=3)
     first = jobs.outcome(job_id)
     jobs.publish_again(job_id)
-    assert eventually(lambda: len(jobs.attempts(job_id)) == 2, 30)
+    assert eventually(lambda: is_ignored(cpu_worker, job_id), 30)
     assert jobs.result(job_id) == {"total": 5}
-    assert jobs.status(job_id).state is first.state is JobState.SUCCEEDED
+    assert jobs.status(job_id) == first
+    assert len(jobs.attempts(job_id)) == 1
+    assert broker.ready("jobs.cpu") == 0
+
+
+@pytest.mark.parametrize("address", ["http://rejects.test/", "http://breaks.test/"])
+def test_failed_job_stays_failed_when_it_is_delivered_again(
+    jobs: Jobs, io_worker: Service, address: str
+) -> None:
+    job_id = jobs.submit(FETCH_URL, url=address)
+    first = jobs.outcome(job_id)
+    jobs.publish_again(job_id)
+    assert eventually(lambda: is_ignored(io_worker, job_id), 30)
+    assert jobs.status(job_id) == first
+    assert len(jobs.attempts(job_id)) == 1
+
+
+@pytest.mark.usefixtures("io_worker")
+def test_job_out_of_the_dead_letters_runs_again_and_keeps_its_attempts(
+    jobs: Jobs, place: Place
+) -> None:
+    job_id = jobs.submit(FETCH_URL, url="http://rejects-until.test/mended")
+    assert jobs.outcome(job_id).state is JobState.FAILED
+    open_gate(place, "mended")
+    jobs.publish_again(job_id, requeues=1)
+    assert jobs.wait_for(job_id, JobState.SUCCEEDED).failure is None
+    before, after = jobs.attempts(job_id)
+    assert (before.requeues, after.requeues) == (0, 1)
+    assert before.error is not None
+    assert after.error is None
+
+
+@pytest.mark.usefixtures("io_worker")
+def test_worker_of_the_first_version_may_have_begun_the_job(jobs: Jobs) -> None:
+    """It said under the key of the end that it runs the task."""
+    job_id = str(uuid.uuid4())
+    jobs.redis.set(meta_key(job_id), json.dumps({"status": "STARTED", "result": {}}))
+    submit(jobs.celery, FETCH_URL.name, {"url": "http://answers.test/"}, job_id)
+    assert jobs.outcome(job_id).state is JobState.SUCCEEDED
 
 
 @pytest.mark.usefixtures("io_worker")
 def test_heartbeat_file_is_touched_again_and_again(place: Place) -> None:
-    (heartbeat,) = place.folder.glob("heartbeat-io-*")
+    (heartbeat,) = place.folder.glob("worker-io-*.heartbeat")
     before = heartbeat.stat().st_mtime_ns
     assert eventually(lambda: heartbeat.stat().st_mtime_ns > before, 30)
 
@@ -380,6 +421,90 @@ def test_threads_of_a_worker_run_jobs_at_the_same_time(own_place: Place, own_job
         for gate in gates:
             open_gate(own_place, gate)
     assert together
+
+
+def test_attempt_whose_worker_was_killed_is_in_the_history(
+    own_place: Place, own_jobs: Jobs
+) -> None:
+    with run_lane_worker(own_place, Lane.IO) as worker:
+        job_id = own_jobs.submit(FETCH_URL, url="http://waits.test/gate")
+        assert eventually(lambda: has_begun(own_place, "gate"))
+        worker.kill()
+    open_gate(own_place, "gate")
+    with run_lane_worker(own_place, Lane.IO):
+        own_jobs.outcome(job_id)
+    lost, finished = own_jobs.attempts(job_id)
+    assert message_of(lost) == "WorkerLost: the worker was lost before the attempt ended"
+    assert lost.worker != finished.worker
+    assert message_of(finished) is None
+
+
+def test_job_that_was_cancelled_with_no_worker_up_never_runs(
+    own_place: Place, own_jobs: Jobs
+) -> None:
+    job_id = own_jobs.submit(FETCH_URL, url="http://waits.test/gate")
+    own_jobs.cancel(job_id)
+    with run_lane_worker(own_place, Lane.IO):
+        assert own_jobs.outcome(job_id).state is JobState.CANCELLED
+    assert not has_begun(own_place, "gate")
+    assert own_jobs.attempts(job_id) == []
+    assert Broker(own_place).ready("jobs.io") == 0
+
+
+@pytest.mark.usefixtures("io_worker")
+def test_running_job_of_the_io_lane_stops_when_it_is_cancelled(jobs: Jobs, place: Place) -> None:
+    job_id = jobs.submit(FETCH_URL, url="http://waits.test/cancelled")
+    assert eventually(lambda: has_begun(place, "cancelled"), 30)
+    jobs.cancel(job_id)
+    assert jobs.outcome(job_id).state is JobState.CANCELLED
+    (attempt,) = jobs.attempts(job_id)
+    assert message_of(attempt) == "JobCancelledError: cancelled while it ran"
+
+
+@pytest.mark.usefixtures("cpu_worker")
+def test_running_job_that_never_looks_is_ended_by_force(
+    jobs: Jobs, place: Place, broker: Broker
+) -> None:
+    dead_before = broker.ready("jobs.dead")
+    job_id = jobs.submit(SUM_NUMBERS, a=DEAF, b=0)
+    assert eventually(lambda: has_begun(place, job_id), 30)
+    jobs.cancel(job_id)
+    assert jobs.outcome(job_id).state is JobState.CANCELLED
+    assert broker.ready("jobs.dead") == dead_before
+    healthy = jobs.submit(SUM_NUMBERS, a=1, b=2)
+    jobs.outcome(healthy)
+    assert jobs.result(healthy) == {"total": 3}
+
+
+@pytest.mark.usefixtures("io_worker")
+def test_retrying_job_that_is_cancelled_is_not_tried_again(jobs: Jobs) -> None:
+    job_id = jobs.submit(FETCH_URL, url="http://fails-before.test/99")
+    jobs.wait_for(job_id, JobState.RETRYING)
+    jobs.cancel(job_id)
+    assert jobs.outcome(job_id).state is JobState.CANCELLED
+    assert len(jobs.attempts(job_id)) < 3
+
+
+@pytest.mark.usefixtures("cpu_worker", "io_worker")
+def test_job_that_finished_first_stays_succeeded(jobs: Jobs) -> None:
+    job_id = jobs.submit(FETCH_URL, url="http://answers.test/")
+    jobs.outcome(job_id)
+    jobs.cancel(job_id)
+    jobs.publish_again(job_id)
+    assert jobs.status(job_id).state is JobState.SUCCEEDED
+
+
+def test_second_worker_of_one_name_is_refused_in_one_line(own_place: Place) -> None:
+    with run_lane_worker(own_place, Lane.IO, worker_name="same"):
+        second = start_lane_worker(own_place, Lane.IO, worker_name="same")
+        assert second.exit_code() == 1
+        assert "a worker named same@" in second.log.read_text()
+        assert "choose another WORKER_NAME" in second.log.read_text()
+        assert "Traceback" not in second.log.read_text()
+
+
+def is_ignored(worker: Service, job_id: str) -> bool:
+    return f"{job_id}] was delivered again after its end" in worker.log.read_text()
 
 
 def message_of(attempt: Attempt) -> str | None:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from celery import Celery
 from httpbin import app as httpbin_app  # type: ignore[import-untyped]  # has no types
+from pydantic import SecretStr
 from werkzeug.serving import make_server
 
+from contracts.cancellation import Cancellation
 from contracts.implementation import Job
+from contracts.settings import SharedSettings
 from contracts.tasks import TaskSpec
+from contracts.wire import create_celery
 
 if TYPE_CHECKING:  # typeshed's, not there at run time
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -116,9 +119,10 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture
-def job_of() -> Callable[..., Job]:
-    """A running task's Job, its states kept in memory."""
-    app = Celery("test", set_as_current=False, broker="memory://", backend="cache+memory://")
+def job_of(result_url: str) -> Callable[..., Job]:
+    """A running task's Job."""
+    nowhere = SecretStr("memory://")
+    app = create_celery(SharedSettings(broker_url=nowhere, result_url=SecretStr(result_url)))
 
     def nothing(_task: object) -> None:
         """Stand for the body, which the tests call themselves."""
@@ -126,6 +130,6 @@ def job_of() -> Callable[..., Job]:
     def make(spec: TaskSpec[Any, Any], earlier: object = None, job_id: str = "job-42") -> Job:
         task = app.task(name=spec.name, bind=True, shared=False)(nothing)
         task.push_request(id=job_id)
-        return Job(task, spec, earlier)
+        return Job(task, spec, earlier, Cancellation())
 
     return make

@@ -11,6 +11,7 @@ from contracts.records import (
     JobState,
     JobStatus,
     Meta,
+    TaskMetas,
     derive_status,
     meta_key,
     new_record,
@@ -55,7 +56,13 @@ def attempt(number: int = 1, error: str | None = None, backoff: int | None = Non
 
 def status_of(*metas: Meta | None, attempts: tuple[Attempt, ...] = ()) -> JobStatus:
     record = sum_record() if len(metas) == 1 else report_record()
-    return derive_status(record, metas, attempts, NOW)
+    return derive_status(record, [found(meta) for meta in metas], attempts, NOW)
+
+
+def found(meta: Meta | None) -> TaskMetas:
+    """Put a meta under the key that it belongs to."""
+    is_end = meta is not None and meta.is_end
+    return TaskMetas(end=meta, running=None) if is_end else TaskMetas(end=None, running=meta)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +92,13 @@ def test_job_that_nobody_has_started_is_queued() -> None:
 def test_job_is_scheduled_until_it_is_due_and_queued_from_then_on() -> None:
     record = sum_record(run_at=LATER)
     before, after = LATER - timedelta(seconds=1), LATER
-    assert derive_status(record, [None], [], before).state is JobState.SCHEDULED
-    assert derive_status(record, [None], [], after).state is JobState.QUEUED
+    assert derive_status(record, [found(None)], [], before).state is JobState.SCHEDULED
+    assert derive_status(record, [found(None)], [], after).state is JobState.QUEUED
 
 
 def test_scheduled_job_that_a_worker_has_started_is_running() -> None:
     record = sum_record(run_at=LATER)
-    assert derive_status(record, [meta("STARTED")], [], NOW).state is JobState.RUNNING
+    assert derive_status(record, [found(meta("STARTED"))], [], NOW).state is JobState.RUNNING
 
 
 def test_reported_progress_belongs_to_a_running_job() -> None:
@@ -268,3 +275,33 @@ def test_record_of_a_newer_submitter_is_read_without_what_is_unknown() -> None:
 
 def test_celery_finds_its_meta_under_its_own_prefix() -> None:
     assert meta_key("job-42") == "celery-task-meta-job-42"
+
+
+def test_end_from_before_a_requeue_is_past() -> None:
+    record, ended = sum_record(), TaskMetas(end=failure_meta("RejectedError", "no"), running=None)
+    assert derive_status(record, [ended], [], NOW).state is JobState.FAILED
+    assert derive_status(record, [ended], [], NOW, requeues=1).state is JobState.QUEUED
+
+
+def test_end_of_a_requeued_job_counts() -> None:
+    again = Meta(status="SUCCESS", date_done=NOW, requeues=1)
+    task = TaskMetas(end=again, running=meta("STARTED"))
+    assert derive_status(sum_record(), [task], [], NOW, requeues=1).state is JobState.SUCCEEDED
+
+
+def test_end_counts_whatever_a_second_delivery_does() -> None:
+    task = TaskMetas(end=failure_meta("RejectedError", "no"), running=meta("STARTED"))
+    assert derive_status(sum_record(), [task], [], NOW).state is JobState.FAILED
+
+
+def test_what_a_worker_does_now_counts_above_what_one_of_the_first_version_did() -> None:
+    task = TaskMetas(end=meta("STARTED"), running=meta("RETRY"))
+    assert derive_status(sum_record(), [task], [], NOW).state is JobState.RETRYING
+
+
+def test_cancelled_report_stays_cancelled_whatever_its_first_stage_does() -> None:
+    tasks = [
+        TaskMetas(end=failure_meta("RejectedError", "no"), running=None),
+        TaskMetas(end=meta("REVOKED"), running=None),
+    ]
+    assert derive_status(report_record(), tasks, [], NOW).state is JobState.CANCELLED

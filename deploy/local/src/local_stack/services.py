@@ -67,6 +67,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "REPORT_ALLOWED_RECIPIENTS",
         "UPLOAD_TTL_SECONDS",
         "ARTIFACT_TTL_SECONDS",
+        "WORKER_NAME",
         "HEARTBEAT_FILE",
     ),
     "worker-cpu": (
@@ -80,6 +81,8 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "SUM_DELAY_SECONDS",
         "FAULT_RATE",
         "SCRATCH_FOLDER",
+        "CANCEL_GRACE_SECONDS",
+        "WORKER_NAME",
         "HEARTBEAT_FILE",
     ),
     "beat": (*_SHARED, "MONTHLY_REPORT_RECIPIENTS", "BEAT_STATE_FILE", "HEARTBEAT_FILE"),

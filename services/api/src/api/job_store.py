@@ -1,7 +1,7 @@
 """Records, metas and attempts in Redis, as the API reads and writes them: bounded in time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,16 +14,20 @@ from redis.exceptions import RedisError
 
 from api.errors import ApiError, BatchNotFound, JobNotFound, ResultsUnavailable
 from contracts.records import (
+    SUCCESS_STATE,
     Attempt,
     BatchRecord,
     JobRecord,
     JobStatus,
     Meta,
+    TaskMetas,
     attempts_key,
     batch_key,
     derive_status,
     meta_key,
     record_key,
+    requeues_key,
+    running_key,
 )
 
 T = TypeVar("T")
@@ -157,18 +161,21 @@ class JobStore:
         """
         async with self._bounded():
             async with self.redis.pipeline(transaction=False) as pipeline:
-                pipeline.get(record_key(job_id))
-                pipeline.get(meta_key(job_id))
+                pipeline.mget(
+                    record_key(job_id),
+                    requeues_key(job_id),
+                    meta_key(job_id),
+                    running_key(job_id),
+                )
                 pipeline.lrange(attempts_key(job_id), 0, -1)
-                raw_record, raw_meta, raw_attempts = await pipeline.execute()
+                (raw_record, requeues, *raw_last), raw_attempts = await pipeline.execute()
             if raw_record is None:
                 raise JobNotFound(job_id)
             record = JobRecord.model_validate_json(raw_record)
-            earlier = [meta_key(stage.id) for stage in record.stages[:-1]]
-            raw_earlier = await self.redis.mget(earlier) if earlier else []
-        metas = [_meta(raw) for raw in (*raw_earlier, raw_meta)]
-        attempts = [Attempt.model_validate_json(raw) for raw in raw_attempts]
-        return _snapshot(record, metas, attempts)
+            keys = _meta_keys(record)[:-2]
+            raw_earlier = await self.redis.mget(keys) if keys else []
+        attempts = _distinct(map(Attempt.model_validate_json, raw_attempts))
+        return _snapshot(record, [*raw_earlier, *raw_last], attempts, int(requeues or 0))
 
     async def snapshots(self, job_ids: Sequence[str]) -> AsyncIterator[JobSnapshot]:
         """Yield many jobs as they are now, without their attempts; expired ones are left out."""
@@ -176,10 +183,16 @@ class JobStore:
             async with self._bounded():
                 raw_records = await self.redis.mget(map(record_key, chunk))
                 records = [JobRecord.model_validate_json(raw) for raw in raw_records if raw]
-                keys = [meta_key(stage.id) for record in records for stage in record.stages]
-                raw_metas = iter(await self.redis.mget(keys) if keys else [])
+                keys = [
+                    key
+                    for record in records
+                    for key in (requeues_key(record.id), *_meta_keys(record))
+                ]
+                raw = iter(await self.redis.mget(keys) if keys else [])
             for record in records:
-                yield _snapshot(record, [_meta(next(raw_metas)) for _ in record.stages], [])
+                requeues = int(next(raw) or 0)
+                raw_metas = [next(raw) for _ in _meta_keys(record)]
+                yield _snapshot(record, raw_metas, [], requeues)
             await asyncio.sleep(0)  # let other requests in between chunks
 
     @asynccontextmanager
@@ -197,12 +210,29 @@ def _meta(raw: bytes | str | None) -> Meta | None:
     return None if raw is None else Meta.model_validate_json(raw)
 
 
-def _snapshot(record: JobRecord, metas: list[Meta | None], attempts: list[Attempt]) -> JobSnapshot:
-    last = metas[-1]
+def _distinct(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Leave out what was said twice of one attempt, say by who lost Redis' first answer."""
+    return list({(attempt.task, attempt.started_at): attempt for attempt in attempts}.values())
+
+
+def _meta_keys(record: JobRecord) -> list[str]:
+    """Return the keys of a job's metas: of each stage its end and what it does before."""
+    return [key for stage in record.stages for key in (meta_key(stage.id), running_key(stage.id))]
+
+
+def _snapshot(
+    record: JobRecord,
+    raw_metas: Sequence[bytes | str | None],
+    attempts: list[Attempt],
+    requeues: int,
+) -> JobSnapshot:
+    metas = [_meta(raw) for raw in raw_metas]
+    tasks = [TaskMetas(*pair) for pair in zip(metas[::2], metas[1::2], strict=True)]
+    end = tasks[-1].end
     return JobSnapshot(
         record=record,
-        status=derive_status(record, metas, attempts, datetime.now(UTC)),
-        result=last.result if last and last.status == "SUCCESS" else None,
+        status=derive_status(record, tasks, attempts, datetime.now(UTC), requeues=requeues),
+        result=end.result if end and end.status == SUCCESS_STATE else None,
         attempts=attempts,
     )
 

@@ -49,3 +49,37 @@ class Cancellation:
         finally:
             with self._lock:
                 self._stops.remove(stop)
+
+
+class RunningJobs:
+    """The jobs that this process runs: where a cancel that comes from outside finds them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancellations: dict[str, Cancellation] = {}
+
+    @contextmanager
+    def add(self, job_id: str) -> Iterator[Cancellation]:
+        """Count a job among the running ones while inside."""
+        cancellation = Cancellation()
+        with self._lock:
+            self._cancellations[job_id] = cancellation
+        try:
+            yield cancellation
+        finally:
+            with self._lock:
+                # Delivered twice, a job may be here twice; each removes only itself.
+                if self._cancellations.get(job_id) is cancellation:
+                    del self._cancellations[job_id]
+
+    def ids(self) -> list[str]:
+        """Return the ids of the running jobs."""
+        with self._lock:
+            return list(self._cancellations)
+
+    def cancel(self, job_id: str) -> None:
+        """Tell a job, if it runs here, that it is not wanted any more."""
+        with self._lock:
+            cancellation = self._cancellations.get(job_id)
+        if cancellation:
+            cancellation.cancel()

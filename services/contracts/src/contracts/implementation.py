@@ -1,4 +1,4 @@
-"""What surrounds every task at the worker: validation, retries, attempts, progress, big results.
+"""What surrounds every task at the worker: validation, retries, attempts, cancels, big results.
 
 `implement` binds a function to its TaskSpec. The function gets validated arguments and a Job; it
 raises RetryableError or RejectedError to say what should happen next.
@@ -11,27 +11,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import obstore
-from celery import Celery, Task
+from celery import Task
+from celery.exceptions import Ignore, Reject
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 from pydantic import ValidationError
 
-from contracts.errors import RejectedError, RetryableError
-from contracts.records import (
-    PROGRESS_STATE,
-    STARTED_STATE,
-    Attempt,
-    AttemptError,
-    Progress,
-    Running,
-)
+from contracts.cancellation import Cancellation
+from contracts.errors import JobCancelledError, RejectedError, RetryableError
+from contracts.records import Attempt, AttemptError, Meta, Progress, Running
 from contracts.schemas import Args, Result
 from contracts.storage import artifact_key
 from contracts.tasks import RetryPolicy, TaskSpec
-from contracts.wire import ResultBackend
+from contracts.wire import JobApp, ResultBackend, requeues_of
 
 A = TypeVar("A", bound=Args)
 R = TypeVar("R", bound=Result)
@@ -50,25 +45,52 @@ logger = logging.getLogger(__name__)
 class Job:
     """What a running task may know of its job, and say about it."""
 
-    def __init__(self, task: "Task[Any, Any]", spec: TaskSpec[Any, Any], earlier: Any) -> None:  # noqa: ANN401 - JSON
+    def __init__(
+        self,
+        task: "Task[Any, Any]",
+        spec: TaskSpec[Any, Any],
+        earlier: Any,  # noqa: ANN401 - JSON
+        cancellation: Cancellation,
+    ) -> None:
         request = task.request
         self.id = str(request.root_id or request.id)
         self.attempt: int = request.retries + 1
         self.deadline_seconds = spec.deadline.total_seconds()
+        self.cancellation = cancellation
         self._task = task
+        self._task_id = str(request.id)
+        self._backend = cast("ResultBackend", task.backend)
         self._spec = spec
+        self._requeues = requeues_of(request)
         self._started_at = datetime.now(UTC)
         self._earlier = earlier
         self._next_report = 0.0
 
-    def start(self) -> None:
-        """Show that the task runs, where and since when."""
-        self._store(STARTED_STATE, None)
+    def begin(self) -> None:
+        """Show that the task runs, where and since when.
+
+        Raises:
+            Ignore: it has ended already, or nobody wants it any more: there is nothing to do.
+
+        """
+        found = self._backend.begin(self._task_id, self.id, self._running(), self._requeues)
+        if found.end:
+            logger.info("%s[%s] was delivered again after its end", self._spec.name, self.id)
+            raise Ignore
+        if found.unfinished:
+            self._append_unfinished(found.unfinished)
+        if found.cancelled:
+            self.end_as_cancelled()
 
     def report(
         self, current: int, total: int | None, unit: str, message: str | None = None
     ) -> None:
-        """Publish progress in real units; calls closer than a quarter of a second are dropped."""
+        """Publish progress in real units; calls closer than a quarter of a second are dropped.
+
+        Raises:
+            JobCancelledError: nobody wants the job any more.
+
+        """
         now = time.monotonic()
         if now < self._next_report:
             return
@@ -77,17 +99,14 @@ class Job:
         progress = Progress(
             current=current, total=total, unit=unit, percent=percent, message=message
         )
-        self._store(PROGRESS_STATE, progress)
+        running = self._running(progress)
+        if self._backend.report(self._task_id, self.id, running, self._requeues):
+            self.cancellation.cancel()
+        self.cancellation.stop_if_cancelled()
 
     def result_of(self, spec: TaskSpec[Any, R]) -> R:
         """Return what the stage before left behind."""
         return spec.result.model_validate(self._earlier)
-
-    def _store(self, state: str, progress: Progress | None) -> None:
-        running = Running(
-            worker=self._task.request.hostname, started_at=self._started_at, progress=progress
-        )
-        self._task.update_state(state=state, meta=running.model_dump(mode="json"))
 
     def end_attempt(self, error: Exception | None = None, backoff: int | None = None) -> None:
         """Append this attempt to the job's history; `backoff` is in seconds."""
@@ -99,12 +118,42 @@ class Job:
             ended_at=datetime.now(UTC),
             error=error and AttemptError(type=type(error).__name__, message=str(error)),
             backoff_seconds=backoff,
+            requeues=self._requeues,
         )
-        cast("ResultBackend", self._task.backend).append_attempt(self.id, attempt)
+        self._backend.append_attempt(self.id, attempt)
+
+    def end_as_cancelled(self) -> NoReturn:
+        """Make `cancelled` the end of the task, and have its message acknowledged."""
+        self._backend.mark_as_revoked(self._task_id, "cancelled", request=self._task.request)
+        logger.info("%s[%s] was cancelled", self._spec.name, self.id)
+        raise Ignore
+
+    def _append_unfinished(self, meta: Meta) -> None:
+        before = Running.model_validate(meta.result)
+        attempt = Attempt(
+            number=before.attempt,
+            task=self._spec.name,
+            worker=before.worker or "unknown",
+            started_at=before.started_at or self._started_at,
+            ended_at=self._started_at,
+            error=AttemptError(
+                type="WorkerLost", message="the worker was lost before the attempt ended"
+            ),
+            requeues=meta.requeues,
+        )
+        self._backend.append_attempt(self.id, attempt)
+
+    def _running(self, progress: Progress | None = None) -> Running:
+        return Running(
+            worker=self._task.request.hostname,
+            started_at=self._started_at,
+            attempt=self.attempt,
+            progress=progress,
+        )
 
 
 def implement(
-    app: Celery,
+    app: JobApp,
     spec: TaskSpec[A, R],
     function: Callable[[A, Job], R],
     storage: ObjectStore,
@@ -115,24 +164,25 @@ def implement(
     """
 
     def run(task: "Task[Any, Any]", *earlier: Any, **fields: Any) -> Any:  # noqa: ANN401 - JSON
-        job = Job(task, spec, earlier[0] if earlier else None)
-        job.start()
-        try:
-            with _storage_faults_retried():
-                result = function(_validated(spec, fields), job)
-                payload = _bounded(result.model_dump(mode="json"), job, storage)
-        except RetryableError as exc:
-            backoff = _backoff(spec.retry, job.attempt)
-            job.end_attempt(exc, backoff)
-            if backoff is None:
+        job_id = str(task.request.root_id or task.request.id)
+        with app.running_jobs.add(job_id) as cancellation:
+            job = Job(task, spec, earlier[0] if earlier else None, cancellation)
+            job.begin()
+            try:
+                with _storage_faults_retried():
+                    result = function(_validated(spec, fields), job)
+                    payload = _bounded(result.model_dump(mode="json"), job, storage)
+            except JobCancelledError as exc:
+                job.end_attempt(exc)
+                job.end_as_cancelled()
+            except RetryableError as exc:
+                _try_again(task, spec, job, exc)
+            except Exception as exc:
+                job.end_attempt(exc)
                 raise
-            logger.warning("%s[%s]: %s; again in %d s", spec.name, job.id, exc, backoff)
-            raise task.retry(countdown=backoff, exc=exc) from exc
-        except Exception as exc:
-            job.end_attempt(exc)
-            raise
-        job.end_attempt()
-        return payload
+            job.end_attempt()
+            _publish_next_stage(app, task, payload)
+            return payload
 
     limit = int(spec.deadline.total_seconds())
     app.task(
@@ -143,6 +193,48 @@ def implement(
         soft_time_limit=limit,
         time_limit=limit + _HARD_LIMIT_GRACE_SECONDS,
     )(run)
+
+
+def _try_again(
+    task: "Task[Any, Any]", spec: TaskSpec[Any, Any], job: Job, exc: RetryableError
+) -> NoReturn:
+    """Have the broker deliver the job again after a while, or give up: the policy decides."""
+    backoff = _backoff(spec.retry, job.attempt)
+    job.end_attempt(exc, backoff)
+    if backoff is None:
+        raise exc
+    logger.warning("%s[%s]: %s; again in %d s", spec.name, job.id, exc, backoff)
+    try:
+        raise task.retry(countdown=backoff, exc=exc)
+    except Reject as unpublished:
+        _deliver_again(task, unpublished)
+
+
+def _publish_next_stage(app: JobApp, task: "Task[Any, Any]", payload: object) -> None:
+    """Publish the stage that comes next, if any.
+
+    Celery would do the same, but make a failure of the job of a broker that is away.
+    """
+    request: Any = task.request
+    if not request.chain:
+        return
+    *later, following = request.chain
+    try:
+        app.signature(following).apply_async(
+            (payload,), chain=later, parent_id=request.id, root_id=request.root_id
+        )
+    except Exception as exc:  # noqa: BLE001 - whatever it is: the stage was not published
+        _deliver_again(task, exc)
+    request.chain = None
+
+
+def _deliver_again(task: "Task[Any, Any]", exc: Exception) -> NoReturn:
+    """Give the message back to the broker: what had to be published could not be."""
+    request: Any = task.request
+    logger.warning("%s[%s] could not publish, comes again: %s", task.name, request.id, exc)
+    # Not STARTED any more, or the next delivery would take this attempt for a lost one.
+    task.backend.mark_as_retry(request.id, exc, request=request)
+    raise Reject(exc, requeue=True) from exc
 
 
 @contextmanager

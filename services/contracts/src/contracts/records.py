@@ -1,18 +1,23 @@
 """What is known of a job: the keys, the fields, and the one function that derives its state.
 
-Each key has one writer, so there is nothing to race on. The *record* is written once, before
-publishing, by whoever submits; Celery's *meta* only by workers; *attempts* are appended by workers.
+Each key has one kind of writer or is written once, so there is nothing to race on. The *record* is
+written once, before publishing, by whoever submits. What a task does at the moment (*running*) and
+its *attempts* are written by workers. Its *end*, under Celery's own key, is written once and never
+changed: by its worker, by the undertaker when the broker gave the job up, or by a cancel that finds
+nobody running it. The *cancel mark* and the number of *requeues* are set by the API.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from contracts.schemas import Args
 from contracts.tasks import TaskSpec
+
+UNCONFIRMED_PREFIX: Final = "twinlane:unconfirmed:"
 
 META_PREFIX: Final = "celery-task-meta-"
 """Celery's own prefix; a state change is published on a channel of the key's name."""
@@ -20,6 +25,13 @@ META_PREFIX: Final = "celery-task-meta-"
 STARTED_STATE: Final = "STARTED"
 PROGRESS_STATE: Final = "PROCESSING"
 """Celery state of a running task that has reported progress."""
+RETRY_STATE: Final = "RETRY"
+SUCCESS_STATE: Final = "SUCCESS"
+FAILURE_STATE: Final = "FAILURE"
+REVOKED_STATE: Final = "REVOKED"
+
+REQUEUES_HEADER: Final = "requeues"
+"""Message header: how often the job had been taken out of the dead letters when it was sent."""
 
 
 class JobState(StrEnum):
@@ -40,6 +52,13 @@ class JobState(StrEnum):
 
 
 _TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+_ENDS: Final = {
+    SUCCESS_STATE: JobState.SUCCEEDED,
+    FAILURE_STATE: JobState.FAILED,
+    REVOKED_STATE: JobState.CANCELLED,
+}
 
 
 class Stage(BaseModel):
@@ -65,6 +84,8 @@ class JobRecord(BaseModel):
     run_at: datetime | None = None
     expires_at: datetime
     batch: str | None = None
+    fingerprint: str | None = None
+    """What an Idempotency-Key was first used for; None without such a key."""
 
 
 class BatchRecord(BaseModel):
@@ -76,6 +97,7 @@ class BatchRecord(BaseModel):
     jobs: list[str]
     submitted_at: datetime
     expires_at: datetime
+    fingerprint: str | None = None
 
 
 class AttemptError(BaseModel):
@@ -99,6 +121,8 @@ class Attempt(BaseModel):
     ended_at: datetime
     error: AttemptError | None = None
     backoff_seconds: int | None = None
+    requeues: int = 0
+    """How often the job had been taken out of the dead letters before."""
 
     @property
     def next_attempt_at(self) -> datetime | None:
@@ -127,6 +151,7 @@ class Running(BaseModel):
 
     worker: str | None = None
     started_at: datetime | None = None
+    attempt: int = 1
     progress: Progress | None = None
 
 
@@ -165,6 +190,25 @@ class Meta(BaseModel):
     status: str
     result: Any = None
     date_done: datetime | None = None
+    requeues: int = 0
+
+    @property
+    def is_end(self) -> bool:
+        """Say whether the task has ended."""
+        return self.status in _ENDS
+
+
+class TaskMetas(NamedTuple):
+    """What workers say of one task: how it ended, and before that, what it does."""
+
+    end: Meta | None
+    running: Meta | None
+
+    def newest(self, requeues: int) -> Meta | None:
+        """Return what counts: nothing from before the job's last requeue, and an end first."""
+        metas = [meta for meta in self if meta and meta.requeues >= requeues]
+        # Workers of the first version said under the key of the end what they were doing.
+        return next((meta for meta in metas if meta.is_end), metas[-1] if metas else None)
 
 
 def record_key(job_id: str) -> str:
@@ -183,8 +227,36 @@ def batch_key(batch_id: str) -> str:
 
 
 def meta_key(task_id: str) -> str:
-    """Return the key where Celery keeps a task's meta: a JSON string."""
+    """Return the key where Celery keeps how a task ended: a JSON string, written once.
+
+    It is also the name of the channel where every change of the task is announced.
+    """
     return META_PREFIX + task_id
+
+
+def running_key(task_id: str) -> str:
+    """Return the key of what a task does that has not ended: a JSON string."""
+    return f"twinlane:running:{task_id}"
+
+
+def cancel_key(job_id: str) -> str:
+    """Return the key of the mark that nobody wants a job any more: when that was said."""
+    return f"twinlane:cancel:{job_id}"
+
+
+def requeues_key(job_id: str) -> str:
+    """Return the key of how often a job was taken out of the dead letters: a number."""
+    return f"twinlane:requeues:{job_id}"
+
+
+def confirmed_key(job_id: str) -> str:
+    """Return the key of the mark that the broker has a job with an Idempotency-Key, or a batch."""
+    return f"twinlane:confirmed:{job_id}"
+
+
+def unconfirmed_key(job_id: str) -> str:
+    """Return the key of the mark that a job may or may not have reached the broker."""
+    return f"{UNCONFIRMED_PREFIX}{job_id}"
 
 
 def new_record(  # noqa: PLR0913 - a record has these facts
@@ -195,6 +267,7 @@ def new_record(  # noqa: PLR0913 - a record has these facts
     ttl_seconds: int,
     run_at: datetime | None = None,
     batch: str | None = None,
+    fingerprint: str | None = None,
 ) -> JobRecord:
     """Describe a job that is submitted now; its lifetime counts from when it is due.
 
@@ -215,36 +288,35 @@ def new_record(  # noqa: PLR0913 - a record has these facts
         run_at=run_at,
         expires_at=max(now, run_at or now) + timedelta(seconds=ttl_seconds),
         batch=batch,
+        fingerprint=fingerprint,
     )
 
 
 def derive_status(
     record: JobRecord,
-    metas: Sequence[Meta | None],
+    tasks: Sequence[TaskMetas],
     attempts: Sequence[Attempt],
     now: datetime,
+    *,
+    requeues: int = 0,
 ) -> JobStatus:
-    """Derive a job's one state from its record, its stages' metas (in order) and its attempts."""
+    """Derive a job's one state from its record, its stages' metas (in order) and its attempts.
+
+    `requeues` is how often the job was taken out of the dead letters: what was before is past.
+    """
+    metas = [task.newest(requeues) for task in tasks]
     started_at = attempts[0].started_at if attempts else None
-    failed = next((meta for meta in metas if meta and meta.status == "FAILURE"), None)
-    if failed:
+    if end := _end(metas):
         return JobStatus(
-            state=JobState.FAILED,
-            failure=_failure(failed.result),
+            state=_ENDS[end.status],
+            failure=_failure(end.result) if end.status == FAILURE_STATE else None,
             started_at=started_at,
-            finished_at=failed.date_done,
-        )
-    if any(meta and meta.status == "REVOKED" for meta in metas):
-        return JobStatus(state=JobState.CANCELLED, started_at=started_at)
-    last = metas[-1]
-    if last and last.status == "SUCCESS":
-        return JobStatus(
-            state=JobState.SUCCEEDED, started_at=started_at, finished_at=last.date_done
+            finished_at=end.date_done,
         )
     current = next((meta for meta in reversed(metas) if meta), None)
     if current is None:
-        return JobStatus(state=_waiting(record, now))
-    if current.status == "RETRY":
+        return JobStatus(state=_waiting(record, now), started_at=started_at)
+    if current.status == RETRY_STATE:
         return JobStatus(
             state=JobState.RETRYING,
             started_at=started_at,
@@ -257,6 +329,15 @@ def derive_status(
         worker=running.worker,
         started_at=started_at or running.started_at,
     )
+
+
+def _end(metas: Sequence[Meta | None]) -> Meta | None:
+    """Return how the job ended: as its last stage did, or at an earlier one."""
+    *earlier, last = metas
+    if last and last.is_end:
+        return last
+    early_ends = {FAILURE_STATE, REVOKED_STATE}
+    return next((meta for meta in earlier if meta and meta.status in early_ends), None)
 
 
 def _waiting(record: JobRecord, now: datetime) -> JobState:
@@ -274,6 +355,8 @@ _FAILURES: Final[Mapping[str, tuple[str, str, bool]]] = {
     "TimeLimitExceeded": ("deadline-exceeded", "The job took longer than it may", True),
     "WorkerLostError": ("worker-lost", "The worker died while it ran the job", True),
     "NotRegistered": ("task-unknown", "No worker knows this task", True),
+    "DeadLettered": ("dead-lettered", "The broker gave the job up", True),
+    "Unconfirmed": ("never-queued", "The broker never took the job", True),
 }
 
 
@@ -295,5 +378,5 @@ def _failure(result: Any) -> Failure:  # noqa: ANN401 - whatever Celery stored
         error_type=error_type,
         retryable=retryable,
         # A final failure is rejected into the dead-letter exchange, but see task_acks_on_timeout.
-        dead_lettered=not timed_out,
+        dead_lettered=error_type not in {"TimeLimitExceeded", "Unconfirmed"},
     )

@@ -5,17 +5,36 @@ its own. Messages are Celery protocol 2 in JSON, so that any Celery client or wo
 """
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
 from kombu.serialization import dumps
+from redis.exceptions import ResponseError
 
+from contracts.cancellation import RunningJobs
 from contracts.lanes import LANE_QUEUES, Lane
-from contracts.records import Attempt, JobRecord, attempts_key, record_key
+from contracts.records import (
+    PROGRESS_STATE,
+    REQUEUES_HEADER,
+    STARTED_STATE,
+    Attempt,
+    JobRecord,
+    Meta,
+    Running,
+    attempts_key,
+    cancel_key,
+    meta_key,
+    record_key,
+    requeues_key,
+    running_key,
+)
 from contracts.settings import SharedSettings
 from contracts.tasks import CATALOGUE
+
+T = TypeVar("T")
 
 PERSISTENT: Final = 2
 """AMQP delivery mode of messages that survive a restart of the broker."""
@@ -30,17 +49,45 @@ BROKER_TRANSPORT_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a worker finds when it begins a task."""
+
+    end: Meta | None
+    """How the task has ended already: it was delivered twice."""
+    unfinished: Meta | None
+    """An attempt that somebody began and never ended: its worker died, or was cut off."""
+    cancelled: bool
+
+
+# Redis takes no writes: it lacks a replica, can't save to disk, or lost its master. redis-py has
+# no classes of its own for these.
+_UNWRITABLE: Final = ("NOREPLICAS", "MISCONF", "MASTERDOWN")
+
+
 class ResultBackend(RedisBackend):
-    """Celery's Redis backend, without a subscription for every task that is published.
+    """Celery's Redis backend, with ends that never change and without a subscription per task.
+
+    Celery's own would overwrite a failure by whatever a second delivery does. Here the end of a
+    task has its key to itself, and the first to write it is the only one; what a task does until
+    then is kept beside it. Both are announced on the channel that Celery's clients know.
 
     Nobody here waits on an AsyncResult, and the subscription would make publishing depend on Redis.
     """
 
+    # Celery's own, which its type stubs do not know.
     connection_errors: tuple[type[Exception], ...]
     expires: int
+    _ensure_retryable: Callable[..., Any]
+    _get_result_meta: Callable[..., dict[str, Any]]
 
     def on_task_call(self, producer: object, task_id: str) -> None:
         """Do nothing."""
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Say whether Redis may be back, or writable, when it is asked again."""
+        passing = isinstance(exc, ResponseError) and any(code in str(exc) for code in _UNWRITABLE)
+        return passing or bool(super().exception_safe_to_retry(exc))
 
     def create_record(self, record: JobRecord) -> bool:
         """Write the record of a new job; return False if there is one of its id already."""
@@ -56,21 +103,138 @@ class ResultBackend(RedisBackend):
         if self.client.get(key) == record.model_dump_json().encode():
             self.client.delete(key)
 
+    def begin(self, task_id: str, job_id: str, running: Running, requeues: int) -> Beginning:
+        """Say that a task runs, and return what there is to know before it does.
+
+        Said first and asked second: a cancel does it the other way round, so that one of the two
+        always sees the other. A message that came out of the dead letters reopens what had ended.
+        """
+        meta = Meta(
+            status=STARTED_STATE, result=running.model_dump(mode="json"), requeues=requeues
+        ).model_dump_json()
+
+        def ask() -> list[Any]:
+            with self.client.pipeline(transaction=False) as pipeline:
+                pipeline.set(running_key(task_id), meta, ex=self.expires, get=True)
+                pipeline.publish(meta_key(task_id), meta)
+                pipeline.get(meta_key(task_id))
+                pipeline.exists(cancel_key(job_id))
+                answers: list[Any] = pipeline.execute()
+                return answers
+
+        raw_before, _, raw_end, cancelled = self._retried(ask)
+        end = _end(raw_end)
+        # What it finds may be its own words, when Redis had them and its answer was lost.
+        before = None if end or raw_before == meta.encode() else _meta(raw_before)
+        if before and before.status not in {STARTED_STATE, PROGRESS_STATE}:
+            before = None
+        if requeues and (end is None or end.requeues < requeues):
+            self._retried(lambda: self._reopen({task_id, job_id}, job_id, requeues))
+            end = None
+        return Beginning(end, before, bool(cancelled))
+
+    def report(self, task_id: str, job_id: str, running: Running, requeues: int) -> bool:
+        """Say how far a task is; return whether its job was cancelled meanwhile."""
+        meta = Meta(
+            status=PROGRESS_STATE, result=running.model_dump(mode="json"), requeues=requeues
+        ).model_dump_json()
+
+        def tell() -> bool:
+            with self.client.pipeline(transaction=False) as pipeline:
+                pipeline.set(running_key(task_id), meta, ex=self.expires)
+                pipeline.publish(meta_key(task_id), meta)
+                pipeline.exists(cancel_key(job_id))
+                return bool(pipeline.execute()[-1])
+
+        return bool(self._retried(tell))
+
     def append_attempt(self, job_id: str, attempt: Attempt) -> None:
         """Append to a job's attempts, retrying as results are: a lost history would mislead."""
         key = attempts_key(job_id)
 
         def push() -> None:
-            with self.client.pipeline() as pipeline:
+            with self.client.pipeline(transaction=False) as pipeline:
                 pipeline.rpush(key, attempt.model_dump_json())
                 pipeline.expire(key, self.expires).execute()
 
-        self.ensure(push, ())
+        self._retried(push)
+
+    def _retried(self, operation: Callable[[], T]) -> T:
+        """Do it, and again until Redis is there: a job waits for it rather than be lost."""
+        outcome: T = self._ensure_retryable(operation)
+        return outcome
+
+    def _reopen(self, task_ids: set[str], job_id: str, requeues: int) -> None:
+        """Forget ends from before a requeue, but none that came after it."""
+        keys = [meta_key(task_id) for task_id in task_ids]
+        with self.client.pipeline() as pipeline:
+            pipeline.watch(*keys)
+            metas = zip(keys, map(_meta, pipeline.mget(keys)), strict=True)
+            past = [key for key, meta in metas if meta and meta.requeues < requeues]
+            pipeline.multi()
+            pipeline.set(requeues_key(job_id), requeues, ex=self.expires)
+            if past:
+                pipeline.delete(*past)
+            pipeline.execute()
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,  # noqa: ANN401 - JSON
+        state: str,
+        traceback: str | None = None,
+        request: Any = None,  # noqa: ANN401 - Celery's Context
+        **_: object,
+    ) -> Any:  # noqa: ANN401 - the result
+        meta = self._get_result_meta(
+            result=result, state=state, traceback=traceback, request=request
+        )
+        meta |= {"task_id": task_id, "requeues": requeues_of(request)}
+        payload = self.encode(meta)
+        is_end = state in self.READY_STATES
+        key = meta_key(task_id) if is_end else running_key(task_id)
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.set(key, payload, ex=self.expires, nx=is_end, get=is_end)
+            pipeline.publish(meta_key(task_id), payload)
+            there, _ = pipeline.execute()
+        if is_end and there and not _end(there):
+            # A worker of the first version has said here that it runs the task.
+            self.client.set(key, payload, ex=self.expires)
+        return result
+
+    def _get_task_meta_for(self, task_id: str) -> Any:  # noqa: ANN401 - Celery's dictionary
+        end, running = self.client.mget(meta_key(task_id), running_key(task_id))
+        found = end or running
+        if not found:
+            return {"status": "PENDING", "result": None}
+        return self.decode_result(found)
 
 
-def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) -> Celery:
+def requeues_of(request: Any) -> int:  # noqa: ANN401 - Celery's Context
+    """Return how often a job had been taken out of the dead letters when its message was sent."""
+    headers = getattr(request, "headers", None) or {}
+    return int(headers.get(REQUEUES_HEADER, 0))
+
+
+def _meta(raw: bytes | None) -> Meta | None:
+    return None if raw is None else Meta.model_validate_json(raw)
+
+
+def _end(raw: bytes | None) -> Meta | None:
+    meta = _meta(raw)
+    return meta if meta and meta.is_end else None
+
+
+class JobApp(Celery):
+    """A Celery application that knows which jobs its process runs."""
+
+    running_jobs: RunningJobs
+
+
+def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) -> JobApp:
     """Create the Celery application for a service; `max_redis_connections` bounds its pool."""
-    app = Celery("twinlane", set_as_current=False)
+    app = JobApp("twinlane", set_as_current=False)
+    app.running_jobs = RunningJobs()
     app.conf.update(
         broker_url=settings.broker_url.get_secret_value(),
         broker_transport_options=BROKER_TRANSPORT_OPTIONS,
@@ -102,6 +266,7 @@ def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) 
         result_backend=_backend_url(settings),
         result_expires=settings.job_ttl_seconds,
         result_backend_always_retry=True,
+        result_backend_max_sleep_between_retries_ms=2_000,
         result_backend_thread_safe=True,
         result_backend_transport_options={
             "additional_connection_errors": [
@@ -117,6 +282,12 @@ def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) 
         timezone="UTC",
     )
     return app
+
+
+def result_url(app: Celery) -> str:
+    """Return where an application keeps its results, as a Redis client understands it."""
+    _, _, url = str(app.conf.result_backend).partition("+")
+    return url
 
 
 def _backend_url(settings: SharedSettings) -> str:

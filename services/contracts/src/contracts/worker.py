@@ -3,18 +3,21 @@
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
+from amqp.exceptions import NotFound, ResourceLocked
 from celery import Celery, bootsteps, signals
 from celery.worker import state as worker_state
 from celery.worker.consumer import Consumer
 from celery.worker.control import inspect_command
 from kombu import Connection
 
+from contracts.cancel_watch import LOOK_SECONDS, CancelWatch
 from contracts.lanes import Lane, declare_topology
 from contracts.tasks import specs_of
-from contracts.wire import ResultBackend
+from contracts.wire import JobApp, ResultBackend, result_url
 from contracts.worker_counts import COUNT_TASKS, WorkerCount
 
 HEARTBEAT_SECONDS: Final = 5.0
@@ -23,11 +26,21 @@ logger = logging.getLogger(__name__)
 
 
 class LaneConsumer(Consumer):
-    """Celery's consumer, hardened at the three places where its defaults lose jobs or hang."""
+    """Celery's consumer, hardened at the places where its defaults lose jobs or hang."""
+
+    _is_known = False
 
     def connect(self) -> Connection:
-        """Connect and declare the topology, so that services may start in any order."""
+        """Connect and declare the topology, so that services may start in any order.
+
+        Raises:
+            SystemExit: the first time, when another worker has this one's name.
+
+        """
         connection = super().connect()
+        if not self._is_known:
+            _refuse_double(connection, self.hostname)
+            self._is_known = True
         declare_topology(connection)
         return connection
 
@@ -51,25 +64,38 @@ class LaneConsumer(Consumer):
         message.reject()
 
 
-def run_worker(
-    app: Celery, lane: Lane, *, pool: str, concurrency: int, heartbeat_file: Path | None
+def run_worker(  # noqa: PLR0913 - what one worker may differ in from another
+    app: JobApp,
+    lane: Lane,
+    *,
+    pool: str,
+    concurrency: int,
+    heartbeat_file: Path | None,
+    name: str | None = None,
+    cancel_grace_seconds: float | None = None,
 ) -> int:
     """Serve a lane until SIGTERM, then finish what runs, and return the exit code.
 
-    `heartbeat_file` is touched every HEARTBEAT_SECONDS while the broker is connected.
+    `heartbeat_file` is touched every HEARTBEAT_SECONDS while the broker is connected. `name` must
+    differ from that of every other worker. A process that does not stop is killed
+    `cancel_grace_seconds` after its job was cancelled; threads stop when they can.
 
     Raises:
-        RuntimeError: the worker would not do what the catalogue promises.
+        SystemExit: the worker would not do what the catalogue promises; says why in one line.
 
     """
     _check(app, lane)
     _register_count_tasks(lane)
     if heartbeat_file:
-        app.steps["consumer"].add(_heartbeat_step(heartbeat_file))
+        app.steps["consumer"].add(
+            _timer_step("HeartbeatFile", HEARTBEAT_SECONDS, heartbeat_file.touch)
+        )
+    watch = CancelWatch(result_url(app), app.running_jobs, cancel_grace_seconds)
+    app.steps["consumer"].add(_timer_step("CancelWatch", LOOK_SECONDS, watch.look))
     # Connecting a receiver keeps Celery from setting up its own logging.
     signals.setup_logging.connect(_keep_logging)
     worker = app.Worker(
-        hostname=f"worker-{lane}-{os.getpid()}@{socket.gethostname()}",
+        hostname=f"{name or f'worker-{lane}-{os.getpid()}'}@{socket.gethostname()}",
         pool=pool,
         concurrency=concurrency,
         queues=[lane.queue_name],
@@ -81,14 +107,28 @@ def run_worker(
     return int(worker.exitcode or 0)
 
 
+def _refuse_double(connection: Connection, hostname: str) -> None:
+    """Refuse a name that is taken: the two would cut each other off, again and again."""
+    channel: Any
+    with connection.channel() as channel:
+        try:
+            channel.queue_declare(f"{hostname}.celery.pidbox", passive=True)
+        except NotFound:
+            return
+        except ResourceLocked:  # it exists, and is exclusive to the other's connection
+            pass
+    logger.critical("a worker named %s runs already: choose another WORKER_NAME", hostname)
+    raise SystemExit(1)
+
+
 def _check(app: Celery, lane: Lane) -> None:
     implemented = {name for name in app.tasks if not name.startswith("celery.")}
     if implemented != specs_of(lane):
-        raise RuntimeError(
+        raise SystemExit(
             f"lane {lane} needs {sorted(specs_of(lane))} but this worker has {sorted(implemented)}"
         )
     if not cast("ResultBackend", app.backend).connection_errors:
-        raise RuntimeError("Redis retries are off: install celery[redis], which has `packaging`")
+        raise SystemExit("Redis retries are off: install celery[redis], which has `packaging`")
 
 
 def _register_count_tasks(lane: Lane) -> None:
@@ -113,20 +153,24 @@ def _register_count_tasks(lane: Lane) -> None:
     signals.task_received.connect(note, weak=False)
 
 
-def _heartbeat_step(path: Path) -> type[bootsteps.StartStopStep]:
-    class HeartbeatFile(bootsteps.StartStopStep):
+def _timer_step(
+    name: str, seconds: float, action: Callable[[], None]
+) -> type[bootsteps.StartStopStep]:
+    """Return a step that does something at once and again and again, while consuming."""
+
+    class TimerStep(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
-        beat: Any = None
+        timer: Any = None
 
         def start(self, parent: Consumer) -> None:
-            path.touch()
-            self.beat = parent.timer.call_repeatedly(HEARTBEAT_SECONDS, path.touch)
+            action()
+            self.timer = parent.timer.call_repeatedly(seconds, action)
 
         def stop(self, parent: Consumer) -> None:  # noqa: ARG002 - Celery passes it
-            if self.beat:
-                self.beat.cancel()
+            if self.timer:
+                self.timer.cancel()
 
-    return HeartbeatFile
+    return type(name, (TimerStep,), {"name": name})
 
 
 def _keep_logging(**_: object) -> None:

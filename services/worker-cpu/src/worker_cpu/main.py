@@ -21,6 +21,8 @@ def main() -> int:
         pool="prefork",
         concurrency=settings.cpu_concurrency,
         heartbeat_file=settings.heartbeat_file,
+        name=settings.worker_name,
+        cancel_grace_seconds=settings.cancel_grace_seconds,
     )
 
 

@@ -39,6 +39,12 @@ class WorkerCpuSettings(SharedSettings):
     fault_rate: float = Field(
         default=0.0, ge=0, le=1, description="Share of CSV attempts that fail, as a demonstration."
     )
+    worker_name: str | None = Field(
+        default=None, pattern=r"^[\w.-]+$", description="By default made of lane and process id."
+    )
+    cancel_grace_seconds: float = Field(
+        default=10, ge=0, description="How long a cancelled job may go on without a look."
+    )
     heartbeat_file: Path | None = Field(
         default=None, description="Touched while the worker is connected to the broker."
     )

@@ -3,19 +3,17 @@
 import random
 from datetime import timedelta
 
-from celery import Celery
-
 from contracts.implementation import implement
 from contracts.storage import open_storage
 from contracts.tasks import DRAW_NUMBER, FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
-from contracts.wire import create_celery
+from contracts.wire import JobApp, create_celery
 from worker_io.fetching import Fetcher, FetchLimits
 from worker_io.mail import MailServer
 from worker_io.settings import WorkerIoSettings
 from worker_io.tasks import IoTasks
 
 
-def create_app(settings: WorkerIoSettings) -> Celery:
+def create_app(settings: WorkerIoSettings) -> JobApp:
     """Create the worker's application; connects to nothing yet."""
     app = create_celery(settings, max_redis_connections=settings.io_concurrency + 10)
     storage = open_storage(settings.storage_url)

@@ -19,6 +19,7 @@ def main() -> int:
         pool="threads",
         concurrency=settings.io_concurrency,
         heartbeat_file=settings.heartbeat_file,
+        name=settings.worker_name,
     )
 
 

@@ -44,6 +44,9 @@ class WorkerIoSettings(SharedSettings):
     upload_ttl_seconds: int = Field(default=_WEEK_SECONDS, ge=60)
     artifact_ttl_seconds: int = Field(default=_WEEK_SECONDS, ge=60)
 
+    worker_name: str | None = Field(
+        default=None, pattern=r"^[\w.-]+$", description="By default made of lane and process id."
+    )
     heartbeat_file: Path | None = Field(
         default=None, description="Touched every few seconds while the broker is connected."
     )
