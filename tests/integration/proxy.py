@@ -20,6 +20,7 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._open: set[socket.socket] = set()
+        self._frozen: set[socket.socket] = set()
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         user = parts.netloc.rpartition("@")[0]
@@ -44,6 +45,10 @@ class Proxy:
     def resume(self) -> None:
         """Pass on what came during a pause, and all that follows."""
         self._flowing.set()
+
+    def freeze(self) -> None:
+        """Leave the connections that there are open and dumb for ever; new ones work."""
+        self._frozen |= self._open
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +76,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES):
                 self._flowing.wait()
-                sink.sendall(chunk)
+                if source not in self._frozen:
+                    sink.sendall(chunk)
         for end in (source, sink):
             self._open.discard(end)
             _close(end)

@@ -18,7 +18,7 @@ from api.services import Services, open_services
 from api.settings import ApiSettings
 from api.submission import Submission
 from contracts.lanes import LANE_QUEUES, Lane
-from contracts.records import JobRecord, JobState
+from contracts.records import JobRecord, JobState, unconfirmed_key
 from contracts.schemas import SumArgs
 from contracts.tasks import SUM_NUMBERS
 from integration.broker import Broker, headers_of
@@ -36,9 +36,10 @@ Port = Callable[[], AbstractContextManager[int]]
 
 
 @asynccontextmanager
-async def api_in(place: Place) -> AsyncIterator[Services]:
+async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Services]:
     """Open the API's parts; its time limits are those of a deployment."""
     settings = ApiSettings(
+        settle_seconds=settle_seconds,
         broker_url=SecretStr(place.broker_url),
         result_url=SecretStr(place.result_url),
         rabbitmq_management_url=SecretStr(place.management_url),
@@ -46,6 +47,10 @@ async def api_in(place: Place) -> AsyncIterator[Services]:
     )
     async with open_services(settings) as services:
         yield services
+
+
+async def submit(api: Services, submission: Submission) -> JobRecord:
+    return (await api.submitter.submit(submission)).record
 
 
 @pytest.fixture
@@ -134,14 +139,14 @@ async def test_api_declares_what_jobs_travel_through(place: Place, jobs: Jobs) -
 async def test_accepted_job_is_in_its_queue_and_has_a_record(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    record = await api.submitter.submit(SUM)
+    record = await submit(api, SUM)
     assert broker.ready(QUEUE) == 1
     assert jobs.record(record.id) == record
     assert jobs.status(record.id).state is JobState.QUEUED
 
 
 async def test_message_is_persistent_and_carries_the_job(api: Services, broker: Broker) -> None:
-    record = await api.submitter.submit(SUM)
+    record = await submit(api, SUM)
     message = broker.take(QUEUE)
     assert message is not None
     properties: dict[str, Any] = message.properties
@@ -156,13 +161,13 @@ async def test_record_is_there_before_any_worker_gets_the_message(
     worker = Worker(place, jobs)
     taking = threading.Thread(target=worker.take, args=[50])
     taking.start()
-    await asyncio.gather(*(api.submitter.submit(SUM) for _ in range(50)))
+    await asyncio.gather(*(submit(api, SUM) for _ in range(50)))
     await asyncio.to_thread(taking.join, 30)
     assert worker.with_record == [True] * 50
 
 
 async def test_record_is_forgotten_when_its_lifetime_is_over(api: Services, jobs: Jobs) -> None:
-    record = await api.submitter.submit(SUM)
+    record = await submit(api, SUM)
     (kept,) = jobs.redis.keys("twinlane:job:*")
     lifetime = jobs.redis.pttl(kept) / 1_000
     assert lifetime == pytest.approx((record.expires_at - datetime.now(UTC)).total_seconds(), abs=5)
@@ -171,13 +176,13 @@ async def test_record_is_forgotten_when_its_lifetime_is_over(api: Services, jobs
 async def test_hundreds_of_submissions_at_once_are_all_accepted(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    records = await asyncio.gather(*(api.submitter.submit(SUM) for _ in range(300)))
+    records = await asyncio.gather(*(submit(api, SUM) for _ in range(300)))
     assert broker.ready(QUEUE) == 300
     assert jobs.ids() == {record.id for record in records}
 
 
 async def test_more_readers_than_connections_all_get_their_answer(api: Services) -> None:
-    job = await api.submitter.submit(SUM)
+    job = await submit(api, SUM)
     snapshots = await asyncio.gather(*(api.store.snapshot(job.id) for _ in range(500)))
     assert {snapshot.record.id for snapshot in snapshots} == {job.id}
 
@@ -185,8 +190,8 @@ async def test_more_readers_than_connections_all_get_their_answer(api: Services)
 async def test_client_that_gives_up_does_not_disturb_the_others(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    await api.submitter.submit(SUM)
-    submissions = [asyncio.create_task(api.submitter.submit(SUM)) for _ in range(40)]
+    await submit(api, SUM)
+    submissions = [asyncio.create_task(submit(api, SUM)) for _ in range(40)]
     await asyncio.sleep(0)  # let all of them begin
     for given_up in submissions[::2]:
         given_up.cancel()
@@ -200,7 +205,7 @@ async def test_client_that_gives_up_does_not_disturb_the_others(
 async def test_batch_of_a_thousand_jobs_is_accepted_whole(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    batch, refusals = await submit_batch(api, [SUM] * 1_000)
+    batch, refusals, _ = await submit_batch(api, [SUM] * 1_000)
     assert refusals == [None] * 1_000
     assert len(set(batch.jobs)) == 1_000
     assert broker.ready(QUEUE) == 1_000
@@ -209,7 +214,7 @@ async def test_batch_of_a_thousand_jobs_is_accepted_whole(
 
 
 async def test_batch_does_not_hold_up_other_requests(api: Services) -> None:
-    await api.submitter.submit(SUM)
+    await submit(api, SUM)
     loop = EventLoop()
     watching = asyncio.create_task(loop.watch())
     await submit_batch(api, [SUM] * 1_000)
@@ -220,18 +225,18 @@ async def test_batch_does_not_hold_up_other_requests(api: Services) -> None:
 async def test_job_that_no_queue_takes_is_refused_and_leaves_no_record(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    accepted = await api.submitter.submit(SUM)
+    accepted = await submit(api, SUM)
     broker.delete_queue(QUEUE)
     with pytest.raises(BrokerUnavailable, match=QUEUE):
-        await api.submitter.submit(SUM)
+        await submit(api, SUM)
     assert jobs.ids() == {accepted.id}
 
 
 async def test_queue_that_somebody_deleted_is_declared_again(api: Services, broker: Broker) -> None:
-    await api.submitter.submit(SUM)
+    await submit(api, SUM)
     broker.delete_queue(QUEUE)
     with pytest.raises(BrokerUnavailable):
-        await api.submitter.submit(SUM)
+        await submit(api, SUM)
     await accepted_in_the_end(api)
     assert broker.ready(QUEUE) == 1
 
@@ -239,12 +244,12 @@ async def test_queue_that_somebody_deleted_is_declared_again(api: Services, brok
 async def test_job_that_its_full_queue_refuses_leaves_no_record(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    await api.submitter.submit(SUM)
+    await submit(api, SUM)
     broker.limit_queue(QUEUE, messages=1)
 
     async def is_full() -> bool:
         try:
-            await api.submitter.submit(SUM)
+            await submit(api, SUM)
         except LaneFull:
             return True
         return False
@@ -265,7 +270,7 @@ async def test_broker_that_is_down_is_told_in_time_and_leaves_no_record(
             for _ in range(2):
                 async with promptly():
                     with pytest.raises(BrokerUnavailable):
-                        await api.submitter.submit(SUM)
+                        await submit(api, SUM)
             assert jobs.ids() == set()
 
 
@@ -277,7 +282,7 @@ async def test_redis_that_is_down_is_told_in_time_and_nothing_is_queued(
         lost = replace(place, result_url=f"redis://127.0.0.1:{port}/0")
         async with api_in(lost) as api, promptly():
             with pytest.raises(ResultsUnavailable):
-                await api.submitter.submit(SUM)
+                await submit(api, SUM)
     assert broker.ready(QUEUE) == 0
 
 
@@ -286,44 +291,114 @@ async def test_broker_that_falls_silent_leaves_the_outcome_to_the_record(
 ) -> None:
     with Proxy(place.broker_url) as proxy:
         async with api_in(replace(place, broker_url=proxy.url)) as api:
-            await api.submitter.submit(SUM)
+            await submit(api, SUM)
             proxy.pause()
             async with promptly():
                 with pytest.raises(OutcomeUnknown) as caught:
-                    await api.submitter.submit(SUM)
+                    await submit(api, SUM)
             assert caught.value.members["job_id"] in jobs.ids()
             proxy.resume()
-            assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 2)
+            assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) >= 2)
+            assert await asyncio.to_thread(eventually, lambda: not unsettled(jobs))
+
+
+async def test_job_whose_message_was_lost_is_queued_once_the_broker_is_back(
+    place: Place, broker: Broker, jobs: Jobs
+) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await submit(api, SUM)
+            proxy.pause()
+            with pytest.raises(OutcomeUnknown) as caught:
+                await submit(api, SUM)
+            proxy.cut()  # what it held back is gone
+            assert unsettled(jobs) == {caught.value.members["job_id"]}
+            proxy.restore()
+            proxy.resume()
+            assert await asyncio.to_thread(eventually, lambda: not unsettled(jobs), 30)
+    assert broker.ready(QUEUE) == 2
+
+
+async def test_job_whose_outcome_is_unknown_is_settled_by_the_next_process(
+    place: Place, broker: Broker, jobs: Jobs
+) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await submit(api, SUM)
+            proxy.pause()
+            with pytest.raises(OutcomeUnknown):
+                await submit(api, SUM)
+            proxy.cut()
+    assert unsettled(jobs)
+    async with api_in(place):
+        assert await asyncio.to_thread(eventually, lambda: not unsettled(jobs), 30)
+    assert broker.ready(QUEUE) == 2
+
+
+async def test_job_that_the_broker_never_takes_fails_in_the_end(place: Place, jobs: Jobs) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url), settle_seconds=1) as api:
+            await accepted_in_the_end(api, within_seconds=30)
+            proxy.pause()
+            with pytest.raises(OutcomeUnknown) as caught:
+                await submit(api, SUM)
+            proxy.cut()
+            job_id = caught.value.members["job_id"]
+            status = await asyncio.to_thread(jobs.outcome, job_id)
+    assert status.failure is not None
+    assert (status.failure.code, status.failure.retryable) == ("never-queued", True)
+    assert not status.failure.dead_lettered
+    assert "Submit it again" in status.failure.detail
+
+
+async def test_connection_that_fell_silent_is_given_up_and_the_next_job_gets_another(
+    place: Place, broker: Broker
+) -> None:
+    """A half-open connection: the other end is gone and nobody says so."""
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await submit(api, SUM)
+            proxy.freeze()
+            with pytest.raises(OutcomeUnknown):
+                await submit(api, SUM)
+            await accepted_in_the_end(api)
+    assert broker.ready(QUEUE) >= 2
+
+
+def unsettled(jobs: Jobs) -> set[str]:
+    found = jobs.redis.keys(unconfirmed_key("*"))
+    assert isinstance(found, list)
+    return {str(key, "ascii").rpartition(":")[2] for key in found if isinstance(key, bytes)}
 
 
 async def test_redis_that_comes_back_is_used_again(place: Place, broker: Broker) -> None:
     with Proxy(place.result_url) as proxy:
         async with api_in(replace(place, result_url=proxy.url)) as api:
-            await api.submitter.submit(SUM)
+            await submit(api, SUM)
             proxy.cut()
             with pytest.raises(ResultsUnavailable):
-                await api.submitter.submit(SUM)
+                await submit(api, SUM)
             proxy.restore()
-            await api.submitter.submit(SUM)
+            await submit(api, SUM)
     assert broker.ready(QUEUE) == 2
 
 
 async def test_lost_connection_to_the_broker_is_opened_again(place: Place, broker: Broker) -> None:
     with Proxy(place.broker_url) as proxy:
         async with api_in(replace(place, broker_url=proxy.url)) as api:
-            await api.submitter.submit(SUM)
+            await submit(api, SUM)
             proxy.cut()
             with pytest.raises((BrokerUnavailable, OutcomeUnknown)):
-                await api.submitter.submit(SUM)
+                await submit(api, SUM)
             proxy.restore()
             await accepted_in_the_end(api)
-    assert broker.ready(QUEUE) == 2
+    assert broker.ready(QUEUE) >= 2  # what was unknown is queued too
 
 
 async def test_connection_closed_by_an_operator_is_opened_again(
     api: Services, broker: Broker
 ) -> None:
-    await api.submitter.submit(SUM)
+    await submit(api, SUM)
     assert await asyncio.to_thread(eventually, lambda: bool(broker.connections()))
     await asyncio.to_thread(broker.close_connections)
     await accepted_in_the_end(api)
@@ -334,7 +409,7 @@ async def accepted_in_the_end(api: Services, within_seconds: float = 10) -> None
     async with asyncio.timeout(within_seconds):
         while True:
             try:
-                await api.submitter.submit(SUM)
+                await submit(api, SUM)
             except (BrokerUnavailable, OutcomeUnknown):
                 await asyncio.sleep(0.05)
             else:
@@ -345,7 +420,7 @@ async def test_delayed_job_waits_in_the_broker_until_it_is_due(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
     due = datetime.now(UTC) + timedelta(seconds=3)
-    record = await api.submitter.submit(replace(SUM, run_at=due))
+    record = await submit(api, replace(SUM, run_at=due))
     assert jobs.status(record.id).state is JobState.SCHEDULED
     assert broker.ready(QUEUE) == 0
     assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 1, 30)
@@ -356,7 +431,7 @@ async def test_delayed_job_waits_in_the_broker_until_it_is_due(
 async def test_job_that_was_due_in_the_past_is_queued_at_once(
     api: Services, broker: Broker
 ) -> None:
-    await api.submitter.submit(replace(SUM, run_at=datetime.now(UTC) - timedelta(days=1)))
+    await submit(api, replace(SUM, run_at=datetime.now(UTC) - timedelta(days=1)))
     assert broker.ready(QUEUE) == 1
 
 

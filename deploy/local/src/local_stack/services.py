@@ -45,6 +45,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "MAX_BATCH_ITEMS",
         "UPLOAD_TTL_SECONDS",
         "PUBLISH_TIMEOUT_SECONDS",
+        "SETTLE_SECONDS",
         "RESULTS_TIMEOUT_SECONDS",
     ),
     "worker-io": (

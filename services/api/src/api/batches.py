@@ -16,6 +16,7 @@ from api.errors import (
     BatchNotFound,
     BodyTooLarge,
     BrokerUnavailable,
+    IdempotencyKeyReused,
     InvalidField,
     InvalidRequest,
     LaneFull,
@@ -26,9 +27,10 @@ from api.errors import (
     responses,
     validation_problem,
 )
+from api.idempotency import Idempotent, Identity
 from api.job_view import POLL_AGAIN_SECONDS
 from api.services import Services, Uses
-from api.submission import Submission
+from api.submission import AcceptedBatch, Submission
 from api.tasks import MAX_DELAY, find_task, resolve_run_at
 from contracts.records import BatchRecord, JobState
 
@@ -106,6 +108,7 @@ def create_router() -> APIRouter:
             MalformedBody,
             BodyTooLarge,
             InvalidRequest,
+            IdempotencyKeyReused,
             BrokerUnavailable,
             LaneFull,
             ResultsUnavailable,
@@ -121,6 +124,15 @@ def create_router() -> APIRouter:
         },
     )
     router.add_api_route(
+        "/{batch_id}/cancel",
+        cancel_batch,
+        methods=["POST"],
+        status_code=202,
+        summary="Cancel all jobs of a batch",
+        response_model=BatchView,
+        responses=responses(BatchNotFound, ResultsUnavailable),
+    )
+    router.add_api_route(
         "/{batch_id}",
         show_batch,
         methods=["GET"],
@@ -131,19 +143,25 @@ def create_router() -> APIRouter:
     return router
 
 
-async def create_batch(services: Uses, request: Request, response: Response) -> BatchAccepted:
+async def create_batch(
+    services: Uses, request: Request, response: Response, idempotency: Idempotent
+) -> BatchAccepted:
     """Submit a JSON array of items, or NDJSON with an item a line.
 
     Items that break a rule are refused one by one; if every item does, so is the batch.
     """
-    items = _parse(await request.body(), request.headers.get("Content-Type", ""))
+    body = await request.body()
+    items = _parse(body, request.headers.get("Content-Type", ""))
     _check_size(items, services.settings.max_batch_items)
     outcomes = [await _admit(services, item) async for item in _in_turns(items)]
     if all(isinstance(outcome, ApiError) for outcome in outcomes):
         raise _nothing_valid(outcomes)
-    batch, refusals = await submit_batch(
-        services, [outcome for outcome in outcomes if isinstance(outcome, Submission)]
+    batch, refusals, replayed = await submit_batch(
+        services,
+        [outcome for outcome in outcomes if isinstance(outcome, Submission)],
+        idempotency.identity(body),
     )
+    idempotency.tell(replayed=replayed)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
     submitted = iter(zip(batch.jobs, refusals, strict=True))
@@ -164,37 +182,45 @@ async def create_batch(services: Uses, request: Request, response: Response) -> 
 
 
 async def submit_batch(
-    services: Services, submissions: Sequence[Submission]
-) -> tuple[BatchRecord, list[ApiError | None]]:
-    """Submit jobs under one batch id; return it and, for each job, None or why it was refused.
+    services: Services, submissions: Sequence[Submission], identity: Identity | None = None
+) -> AcceptedBatch:
+    """Submit jobs under one batch id.
 
     Raises:
         ApiError: the first reason, when no job at all was accepted.
 
     """
-    batch_id = str(uuid.uuid4())
+    batch_id = identity.id if identity else str(uuid.uuid4())
+    numbered = list(enumerate(submissions))
     records = [
-        services.submitter.record(submission, batch_id)
-        async for submission in _in_turns(submissions)
+        services.submitter.record(submission, _job_id(batch_id, number), batch_id)
+        async for number, submission in _in_turns(numbered)
     ]
     batch = BatchRecord(
         id=batch_id,
         jobs=[record.id for record in records],
         submitted_at=records[0].submitted_at,
         expires_at=max(record.expires_at for record in records),
+        fingerprint=identity.fingerprint if identity else None,
     )
-    await services.store.create_batch(batch)
-    refusals = await services.submitter.submit_many(records)
-    if refusals[0] is not None and all(refusals):
-        raise refusals[0]
-    return batch, refusals
+    accepted = await services.submitter.submit_batch(batch, records, identity)
+    first = accepted.refusals[0]
+    if first is not None and all(accepted.refusals):
+        raise first
+    return accepted
 
 
-async def show_batch(
-    services: Uses,
-    response: Response,
-    batch_id: Annotated[str, Path(min_length=1, max_length=64, description="The batch's id.")],
-) -> BatchView:
+BatchId = Annotated[str, Path(min_length=1, max_length=64, description="The batch's id.")]
+
+
+async def cancel_batch(services: Uses, response: Response, batch_id: BatchId) -> BatchView:
+    """Cancel every job that has not ended, as `POST /v1/jobs/{id}/cancel` does."""
+    batch = await services.store.batch(batch_id)
+    await services.canceller.cancel(batch.jobs)
+    return await show_batch(services, response, batch_id)
+
+
+async def show_batch(services: Uses, response: Response, batch_id: BatchId) -> BatchView:
     """Return the states of all jobs of a batch and the state of the whole."""
     batch = await services.store.batch(batch_id)
     jobs = []
@@ -239,6 +265,11 @@ async def _in_turns(items: Sequence[T]) -> AsyncIterator[T]:
         if index % _TURN == 0:
             await asyncio.sleep(0)
         yield item
+
+
+def _job_id(batch_id: str, number: int) -> str:
+    """Return the id of a batch's job: the same when the batch is submitted again with its key."""
+    return str(uuid.uuid5(uuid.UUID(batch_id), str(number)))
 
 
 def _parse(body: bytes, content_type: str) -> list[object]:

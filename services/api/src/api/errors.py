@@ -74,6 +74,21 @@ class InvalidRequest(ApiError):
         super().__init__(detail, errors=[error.model_dump(mode="json") for error in shown])
 
 
+class IdempotencyKeyReused(ApiError):
+    """The Idempotency-Key stands for another request already."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "idempotency-key-reused"
+    title = "This Idempotency-Key was used for another request"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"It was first used with another body, which became {job_id}. Send that body again to "
+            "be told of it, or a new key with this one.",
+            id=job_id,
+        )
+
+
 class MalformedBody(ApiError):
     """The body is not what its Content-Type says."""
 
@@ -211,7 +226,7 @@ class LaneFull(ApiError):
 
 
 class OutcomeUnknown(ApiError):
-    """The broker did not confirm in time: the job may run or not. Its record says later."""
+    """The broker did not confirm in time: the job runs or fails later, and its record says so."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "outcome-unknown"
@@ -220,7 +235,8 @@ class OutcomeUnknown(ApiError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            f"Job {job_id} may have been queued. GET /v1/jobs/{job_id} before submitting again.",
+            f"Job {job_id} may have been queued; it will be, or fail, once the broker is back. "
+            f"GET /v1/jobs/{job_id} before submitting again, or submit with an Idempotency-Key.",
             job_id=job_id,
         )
 

@@ -1,9 +1,10 @@
 """Records, metas and attempts in Redis, as the API reads and writes them: bounded in time."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from redis.exceptions import RedisError
 from api.errors import ApiError, BatchNotFound, JobNotFound, ResultsUnavailable
 from contracts.records import (
     SUCCESS_STATE,
+    UNCONFIRMED_PREFIX,
     Attempt,
     BatchRecord,
     JobRecord,
@@ -23,11 +25,14 @@ from contracts.records import (
     TaskMetas,
     attempts_key,
     batch_key,
+    cancel_key,
+    confirmed_key,
     derive_status,
     meta_key,
     record_key,
     requeues_key,
     running_key,
+    unconfirmed_key,
 )
 
 T = TypeVar("T")
@@ -46,6 +51,8 @@ class JobSnapshot:
     status: JobStatus
     result: Any
     attempts: list[Attempt]
+    requeues: int = 0
+    cancel_requested_at: datetime | None = None
 
 
 class JobStore:
@@ -66,7 +73,7 @@ class JobStore:
             )
         )
         self._timeout_seconds = timeout_seconds
-        self._unwritten: list[tuple[JobRecord, asyncio.Future[None]]] = []
+        self._unwritten: list[tuple[JobRecord, asyncio.Future[bool]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -83,40 +90,37 @@ class JobStore:
         async with self._bounded():
             await self.redis.ping()
 
-    async def create(self, record: JobRecord) -> None:
-        """Write the record of a new job, until its `expires_at`.
+    async def create(self, record: JobRecord) -> bool:
+        """Write the record of a new job, until its `expires_at`; return False if there is one.
 
         Under load, records that arrive while others are being written share one round trip; a
         record that comes alone waits for nobody.
         """
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unwritten.append((record, written))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_records())
-        await written
+        return await written
 
-    async def create_many(self, records: Sequence[JobRecord]) -> None:
-        """Write the records of many new jobs."""
-        for chunk in _chunks(records):
-            await self._write(chunk)
+    async def create_many(self, records: Sequence[JobRecord]) -> list[bool]:
+        """Write the records of many new jobs; return for each whether it is new."""
+        return [is_new for chunk in _chunks(records) for is_new in await self._write(chunk)]
 
     async def _write_records(self) -> None:
         while self._unwritten:
             waiting, self._unwritten = self._unwritten[:_CHUNK], self._unwritten[_CHUNK:]
-            error = None
             try:
-                await self._write([record for record, _ in waiting])
+                outcomes = await self._write([record for record, _ in waiting])
             except ApiError as exc:
-                error = exc
-            for _, written in waiting:
-                if written.done():  # its request was cancelled meanwhile
-                    continue
-                if error:
-                    written.set_exception(error)
-                else:
-                    written.set_result(None)
+                for _, written in waiting:
+                    if not written.done():  # its request was cancelled meanwhile
+                        written.set_exception(exc)
+                continue
+            for (_, written), is_new in zip(waiting, outcomes, strict=True):
+                if not written.done():
+                    written.set_result(is_new)
 
-    async def _write(self, records: Sequence[JobRecord]) -> None:
+    async def _write(self, records: Sequence[JobRecord]) -> list[bool]:
         async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
             for record in records:
                 pipeline.set(
@@ -125,18 +129,68 @@ class JobStore:
                     nx=True,
                     exat=record.expires_at,
                 )
-            await pipeline.execute()
+            return [bool(written) for written in await pipeline.execute()]
 
     async def delete(self, job_ids: Sequence[str]) -> None:
         """Take back the records of jobs that were certainly not published."""
         async with self._bounded():
             await self.redis.delete(*map(record_key, job_ids))
 
-    async def create_batch(self, batch: BatchRecord) -> None:
-        """Write the record of a new batch, until its `expires_at`."""
+    async def mark_cancelled(self, records: Sequence[JobRecord]) -> None:
+        """Leave the mark that nobody wants these jobs any more."""
+        now = datetime.now(UTC).isoformat()
+        for chunk in _chunks(records):
+            async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+                for record in chunk:
+                    pipeline.set(cancel_key(record.id), now, nx=True, exat=record.expires_at)
+                await pipeline.execute()
+
+    async def end(
+        self, record: JobRecord, status: str, error_type: str, message: str, requeues: int = 0
+    ) -> None:
+        """End a job that no worker will end, unless it has ended already."""
+        key = meta_key(record.id)
+        meta = _end_meta(record.id, status, error_type, message, requeues)
+        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.set(key, meta, nx=True, exat=record.expires_at)
+            pipeline.publish(key, meta)
+            await pipeline.execute()
+
+    async def mark_confirmed(self, job_or_batch_id: str, expires_at: datetime) -> None:
+        """Remember that the broker has all of what an Idempotency-Key stands for."""
         async with self._bounded():
-            await self.redis.set(
-                batch_key(batch.id), batch.model_dump_json(), nx=True, exat=batch.expires_at
+            await self.redis.set(confirmed_key(job_or_batch_id), "1", exat=expires_at)
+
+    async def is_confirmed(self, job_or_batch_id: str) -> bool:
+        """Say whether the broker has all of what an Idempotency-Key stands for."""
+        async with self._bounded():
+            return bool(await self.redis.exists(confirmed_key(job_or_batch_id)))
+
+    async def mark_unconfirmed(self, records: Sequence[JobRecord]) -> None:
+        """Remember, over a restart too, that somebody has to find out whether jobs were queued."""
+        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+            for record in records:
+                pipeline.set(unconfirmed_key(record.id), "1", exat=record.expires_at)
+            await pipeline.execute()
+
+    async def mark_settled(self, job_id: str) -> None:
+        """Forget that."""
+        async with self._bounded():
+            await self.redis.delete(unconfirmed_key(job_id))
+
+    async def unconfirmed_ids(self) -> list[str]:
+        """Return the ids of jobs of which nobody knows whether they were queued."""
+        async with self._bounded():
+            keys = [key async for key in self.redis.scan_iter(f"{UNCONFIRMED_PREFIX}*", 10_000)]
+        return [key.decode().removeprefix(UNCONFIRMED_PREFIX) for key in keys]
+
+    async def create_batch(self, batch: BatchRecord) -> bool:
+        """Write the record of a new batch, until its `expires_at`; return False if there is one."""
+        async with self._bounded():
+            return bool(
+                await self.redis.set(
+                    batch_key(batch.id), batch.model_dump_json(), nx=True, exat=batch.expires_at
+                )
             )
 
     async def batch(self, batch_id: str) -> BatchRecord:
@@ -164,18 +218,20 @@ class JobStore:
                 pipeline.mget(
                     record_key(job_id),
                     requeues_key(job_id),
+                    cancel_key(job_id),
                     meta_key(job_id),
                     running_key(job_id),
                 )
                 pipeline.lrange(attempts_key(job_id), 0, -1)
-                (raw_record, requeues, *raw_last), raw_attempts = await pipeline.execute()
+                (raw_record, requeues, cancel, *raw_last), raw_attempts = await pipeline.execute()
             if raw_record is None:
                 raise JobNotFound(job_id)
             record = JobRecord.model_validate_json(raw_record)
             keys = _meta_keys(record)[:-2]
             raw_earlier = await self.redis.mget(keys) if keys else []
         attempts = _distinct(map(Attempt.model_validate_json, raw_attempts))
-        return _snapshot(record, [*raw_earlier, *raw_last], attempts, int(requeues or 0))
+        snapshot = _snapshot(record, [*raw_earlier, *raw_last], attempts, int(requeues or 0))
+        return replace(snapshot, cancel_requested_at=_time(cancel))
 
     async def snapshots(self, job_ids: Sequence[str]) -> AsyncIterator[JobSnapshot]:
         """Yield many jobs as they are now, without their attempts; expired ones are left out."""
@@ -234,7 +290,27 @@ def _snapshot(
         status=derive_status(record, tasks, attempts, datetime.now(UTC), requeues=requeues),
         result=end.result if end and end.status == SUCCESS_STATE else None,
         attempts=attempts,
+        requeues=requeues,
     )
+
+
+def _time(raw: bytes | None) -> datetime | None:
+    return None if raw is None else datetime.fromisoformat(raw.decode())
+
+
+def _end_meta(task_id: str, status: str, error_type: str, message: str, requeues: int) -> str:
+    """Return what Celery's backend would have written."""
+    error = {"exc_type": error_type, "exc_message": [message], "exc_module": "contracts.errors"}
+    meta: dict[str, Any] = {
+        "status": status,
+        "result": error,
+        "traceback": None,
+        "children": [],
+        "date_done": datetime.now(UTC).isoformat(),
+        "task_id": task_id,
+        "requeues": requeues,
+    }
+    return json.dumps(meta)
 
 
 def _chunks(items: Sequence[T]) -> list[Sequence[T]]:

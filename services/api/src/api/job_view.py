@@ -34,6 +34,9 @@ class JobView(BaseModel):
     worker: str | None = Field(None, description="Who runs the job at this moment.")
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    cancel_requested_at: datetime | None = Field(
+        None, description="When a cancel was asked for; a running job may end otherwise first."
+    )
     expires_at: datetime = Field(description="When everything known of the job is forgotten.")
     progress: Progress | None = None
     next_attempt_at: datetime | None = None
@@ -48,12 +51,12 @@ def new_job_view(record: JobRecord) -> JobView:
     """Show a job that was accepted this moment."""
     scheduled = record.run_at is not None and record.run_at > record.submitted_at
     state = JobState.SCHEDULED if scheduled else JobState.QUEUED
-    return _view(record, JobStatus(state=state), None, [])
+    return _view(JobSnapshot(record, JobStatus(state=state), result=None, attempts=[]))
 
 
 def job_view(snapshot: JobSnapshot) -> JobView:
     """Show a job as Redis knows it."""
-    return _view(snapshot.record, snapshot.status, snapshot.result, snapshot.attempts)
+    return _view(snapshot)
 
 
 def is_stored_result(result: object) -> bool:
@@ -89,7 +92,8 @@ async def wait_for_change(
                 return snapshot
 
 
-def _view(record: JobRecord, status: JobStatus, result: object, attempts: list[Attempt]) -> JobView:
+def _view(snapshot: JobSnapshot) -> JobView:
+    record, status = snapshot.record, snapshot.status
     base = f"/v1/jobs/{record.id}"
     return JobView(
         id=record.id,
@@ -101,12 +105,13 @@ def _view(record: JobRecord, status: JobStatus, result: object, attempts: list[A
         worker=status.worker,
         started_at=status.started_at,
         finished_at=status.finished_at,
+        cancel_requested_at=snapshot.cancel_requested_at,
         expires_at=record.expires_at,
         progress=status.progress,
         next_attempt_at=status.next_attempt_at,
-        result=result,
+        result=snapshot.result,
         error=status.failure,
-        attempts=attempts,
+        attempts=snapshot.attempts,
         batch=record.batch,
         links=JobLinks(self=base, result=f"{base}/result", artifacts=f"{base}/artifacts"),
     )

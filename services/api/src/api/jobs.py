@@ -41,6 +41,15 @@ def create_router() -> APIRouter:
         methods=["GET"],
     )
     router.add_api_route(
+        "/cancel",
+        cancel_job,
+        methods=["POST"],
+        status_code=202,
+        summary="Cancel a job",
+        response_model=JobView,
+        responses=responses(JobNotFound, ResultsUnavailable),
+    )
+    router.add_api_route(
         "/result",
         show_result,
         summary="Get a job's result",
@@ -84,6 +93,21 @@ async def show_job(
     snapshot = await wait_for_change(
         services.store, services.changes, job_id, wait, until_terminal=False
     )
+    if not snapshot.status.state.is_terminal:
+        response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    return job_view(snapshot)
+
+
+async def cancel_job(services: Uses, response: Response, job_id: JobId) -> JobView:
+    """Have a job not run, or stop: durably, whether or not a worker is there to hear it.
+
+    What waits is cancelled at once. What runs stops when its task can, and may yet succeed before;
+    a job of the cpu lane that does not stop is ended by force (`CANCEL_GRACE_SECONDS`). What has
+    ended stays as it is.
+    """
+    await services.store.snapshot(job_id)
+    await services.canceller.cancel([job_id])
+    snapshot = await services.store.snapshot(job_id)
     if not snapshot.status.state.is_terminal:
         response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
     return job_view(snapshot)

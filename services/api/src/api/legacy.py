@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import httpx2
 from fastapi import APIRouter, Depends, Query, Response
@@ -15,6 +15,7 @@ from api.batches import combined_state, submit_batch
 from api.errors import (
     BatchNotFound,
     BrokerUnavailable,
+    IdempotencyKeyReused,
     InvalidRequest,
     JobNotFound,
     LaneFull,
@@ -23,6 +24,7 @@ from api.errors import (
     UpstreamUnavailable,
     responses,
 )
+from api.idempotency import Idempotent
 from api.job_store import JobSnapshot
 from api.lanes import count_everything
 from api.legacy_views import (
@@ -39,7 +41,7 @@ from api.legacy_views import (
 )
 from api.services import Services, Uses
 from api.submission import Submission
-from contracts.records import PROGRESS_STATE, JobState
+from contracts.records import PROGRESS_STATE, JobRecord, JobState
 from contracts.schemas import (
     MAX_SAMPLE_ROWS,
     AggregateSalesArgs,
@@ -79,6 +81,7 @@ _CELERY_NAMES: Final = {
 _UPSTREAM_SLACK_SECONDS: Final = 10.0
 _SUBMIT_ERRORS: Final = (
     InvalidRequest,
+    IdempotencyKeyReused,
     BrokerUnavailable,
     LaneFull,
     OutcomeUnknown,
@@ -179,57 +182,74 @@ def _link_to(successor: str) -> Callable[[Response], Awaitable[None]]:
 
 # --- submitting ---
 
+Submit: TypeAlias = Callable[[TaskSpec[Any, Any], Args], Awaitable[JobRecord]]
 
-async def send_task(services: Uses, a: Integer, b: Integer) -> Accepted:
+
+async def _submit(services: Uses, idempotency: Idempotent) -> Submit:
+    async def submit(spec: TaskSpec[Any, Any], args: Args) -> JobRecord:
+        admitted = await services.admission.admit(args)
+        identity = idempotency.identity(args.model_dump_json())
+        accepted = await services.submitter.submit(Submission(spec, admitted, identity=identity))
+        idempotency.tell(replayed=accepted.replayed)
+        return accepted.record
+
+    return submit
+
+
+Submits = Annotated[Submit, Depends(_submit)]
+
+
+async def send_task(submit: Submits, a: Integer, b: Integer) -> Accepted:
     """Add two integers after ten seconds (SUM_DELAY_SECONDS) of simulated processing."""
-    return Accepted(task_id=await _submit(services, SUM_NUMBERS, SumArgs(a=a, b=b)))
+    return Accepted(task_id=(await submit(SUM_NUMBERS, SumArgs(a=a, b=b))).id)
 
 
 async def process_csv(
-    services: Uses,
+    submit: Submits,
     filename: FileName = "vendas_2025.csv",
     num_rows: Annotated[int, Query(ge=1, le=MAX_SAMPLE_ROWS)] = 100_000,
 ) -> QueuedCsv:
     """Process an uploaded file, or a generated sample when none has that name."""
-    args = ProcessCsvArgs(filename=filename, num_rows=num_rows)
-    admitted = await services.admission.admit(args)
-    stored = isinstance(admitted, ProcessCsvArgs) and admitted.file_id is not None
+    record = await submit(PROCESS_CSV, ProcessCsvArgs(filename=filename, num_rows=num_rows))
+    stored = record.args["file_id"] is not None
     what = f"the uploaded {filename}" if stored else f"a sample of {num_rows:,} rows as {filename}"
-    task_id = await _submit(services, PROCESS_CSV, admitted)
-    return QueuedCsv(task_id=task_id, message=f"Processing {what}.")
+    return QueuedCsv(task_id=record.id, message=f"Processing {what}.")
 
 
-async def aggregate(services: Uses, region: Region = "sudeste", month: Month = "2025-01") -> Queued:
+async def aggregate(
+    submit: Submits, region: Region = "sudeste", month: Month = "2025-01"
+) -> Queued:
     """Sum up the stored sales of a region (or `all`) in a month."""
-    args = AggregateSalesArgs(region=region, month=month)
-    return Queued(task_id=await _submit(services, AGGREGATE_SALES, args))
+    record = await submit(AGGREGATE_SALES, AggregateSalesArgs(region=region, month=month))
+    return Queued(task_id=record.id)
 
 
 async def send_report(
-    services: Uses,
+    submit: Submits,
     email: EmailStr = "analista@empresa.com",
     report_type: ReportType = "vendas_mensal",
 ) -> Queued:
     """Render a sales report and mail it to an allowed recipient."""
-    args = SendReportArgs(email=email, report_type=report_type)
-    return Queued(task_id=await _submit(services, SEND_REPORT, args))
+    record = await submit(SEND_REPORT, SendReportArgs(email=email, report_type=report_type))
+    return Queued(task_id=record.id)
 
 
-async def draw(services: Uses) -> Queued:
+async def draw(submit: Submits) -> Queued:
     """Draw 1 to 10: above 6 it is the result, otherwise the draw is retried with backoff."""
-    return Queued(task_id=await _submit(services, DRAW_NUMBER, DrawArgs()))
+    return Queued(task_id=(await submit(DRAW_NUMBER, DrawArgs())).id)
 
 
-async def sequential_celery(services: Uses, n: Calls = 10, delay: Delay = 3) -> Accepted:
+async def sequential_celery(
+    services: Uses, idempotency: Idempotent, n: Calls = 10, delay: Delay = 3
+) -> Accepted:
     """Make the calls of /sequential as jobs of one batch, in parallel on the io lane."""
     args = await services.admission.admit(FetchUrlArgs(url=_delay_url(services, delay)))
-    batch, _ = await submit_batch(services, [Submission(FETCH_URL, args)] * n)
+    submissions = [Submission(FETCH_URL, args)] * n
+    batch, _, replayed = await submit_batch(
+        services, submissions, idempotency.identity(f"{n} {delay}")
+    )
+    idempotency.tell(replayed=replayed)
     return Accepted(task_id=batch.id)
-
-
-async def _submit(services: Services, spec: TaskSpec[Any, Any], args: Args) -> str:
-    admitted = await services.admission.admit(args)
-    return (await services.submitter.submit(Submission(spec, admitted))).id
 
 
 # --- reading ---

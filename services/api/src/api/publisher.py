@@ -8,11 +8,11 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-import aiormq
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 from aiormq.exceptions import (
     AMQPError,
@@ -24,12 +24,15 @@ from celery import Celery
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 from pamqp.commands import Basic
 
+from api.amqp import AmqpConnection
 from api.errors import BrokerUnavailable, LaneFull, OutcomeUnknown
 from contracts.lanes import JOBS, declare_topology
 from contracts.records import JobRecord
 from contracts.tasks import CATALOGUE
 from contracts.wire import PERSISTENT, build_message
 
+_READY_SECONDS: Final = 0.1
+"""What a blocked connection is given to be unblocked: nothing is gained by waiting for memory."""
 _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
 _LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 
@@ -43,36 +46,68 @@ class LiveCount(NamedTuple):
     consumers: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """An open connection with the channel that publishes on it."""
+
+    connection: AmqpConnection
+    channel: Channel
+
+
 class Publisher:
-    """One connection and one channel, opened when needed and again after a loss."""
+    """One connection and one channel, opened when needed and again after a loss.
+
+    `timeout_seconds` bounds a submission as a whole: recording it, connecting, and the confirm.
+    """
 
     def __init__(self, celery: Celery, timeout_seconds: float) -> None:
         self._celery = celery
         self._timeout_seconds = timeout_seconds
-        self._connection: AbstractConnection | None = None
-        self._opening: asyncio.Task[Channel] | None = None
+        self._opening: asyncio.Task[_Link] | None = None
         self._declaring: asyncio.Task[None] | None = None
+        self._last_confirm = 0.0
 
     def start(self) -> None:
         """Begin to connect, so that the first job need not wait for the topology's declaration."""
         self._opening = asyncio.create_task(self._open())
 
-    async def publish(self, record: JobRecord, now: datetime) -> None:
+    def deadline(self) -> float:
+        """Return when a submission that begins now must be answered, in the loop's time."""
+        return asyncio.get_running_loop().time() + self._timeout_seconds
+
+    async def ready(self, deadline: float) -> None:
+        """Return if jobs can be published now.
+
+        Raises:
+            BrokerUnavailable: RabbitMQ is away, or has stopped publishers for want of memory or
+                disk.
+
+        """
+        link = await self._link(deadline)
+        try:
+            async with asyncio.timeout_at(min(deadline, _soon())):
+                await link.connection.amqp.ready()
+        except TimeoutError as exc:
+            raise BrokerUnavailable(
+                "RabbitMQ has stopped its publishers: it is short of memory or disk space."
+            ) from exc
+
+    async def publish(self, record: JobRecord, now: datetime, deadline: float) -> None:
         """Publish a job's first stage and return once the broker has confirmed it.
 
         Raises:
             BrokerUnavailable: it was not sent, or no queue took it.
             LaneFull: the queue refused it.
-            OutcomeUnknown: it was sent and no confirm came in time.
+            OutcomeUnknown: it was sent and no confirm came until the deadline.
 
         """
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
-        channel = await self._channel(deadline)
+        link = await self._link(deadline)
         message = build_message(self._celery, record)
         exchange, routing_key = _address(record, now)
+        sent_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline):
-                await channel.basic_publish(
+                await link.channel.basic_publish(
                     message.body,
                     exchange=exchange,
                     routing_key=routing_key,
@@ -94,16 +129,9 @@ class Publisher:
         except DeliveryError as exc:
             raise LaneFull(f"The queue {record.lane!r} refused the job: it is full.") from exc
         except (TimeoutError, *_LOST_CONNECTION) as exc:
+            await self._give_up_if_silent(link, sent_at)
             raise OutcomeUnknown(record.id) from exc
-
-    async def ping(self) -> None:
-        """Open the channel if it is not open.
-
-        Raises:
-            BrokerUnavailable: it can't be opened in time.
-
-        """
-        await self._channel(asyncio.get_running_loop().time() + self._timeout_seconds)
+        self._last_confirm = asyncio.get_running_loop().time()
 
     async def count_queues(self, names: Sequence[str]) -> dict[str, LiveCount]:
         """Return what waits in queues and who consumes them, as of this moment.
@@ -112,12 +140,12 @@ class Publisher:
             BrokerUnavailable: RabbitMQ does not answer in time, or a queue is missing.
 
         """
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
-        connection = (await self._channel(deadline)).connection
+        deadline = self.deadline()
+        link = await self._link(deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 # A channel of its own: asking for a queue that is missing closes the channel.
-                channel = await connection.channel(publisher_confirms=False)
+                channel = await link.connection.amqp.channel(publisher_confirms=False)
                 counts = {name: await _count(channel, name) for name in names}
                 await channel.close()
         except (TimeoutError, *_LOST_CONNECTION) as exc:
@@ -127,13 +155,14 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._opening:
-            self._opening.cancel()
-        if self._connection:
-            await self._connection.close()
+        if self._opening is None:
+            return
+        if _is_open(self._opening):
+            await self._opening.result().connection.close()
+        self._opening.cancel()
 
-    async def _channel(self, deadline: float) -> Channel:
-        if self._opening is None or _is_lost(self._opening):
+    async def _link(self, deadline: float) -> _Link:
+        if self._opening is None or (self._opening.done() and not _is_open(self._opening)):
             self._opening = asyncio.create_task(self._open())
         try:
             async with asyncio.timeout_at(deadline):
@@ -145,15 +174,29 @@ class Publisher:
             reason = str(exc) or type(exc).__name__
             raise BrokerUnavailable(f"RabbitMQ refused: {reason}; nothing was queued.") from exc
 
-    async def _open(self) -> Channel:
+    async def _open(self) -> _Link:
         # Declared anew with each connection: the broker may have come back empty.
         await asyncio.to_thread(self._declare)
-        if self._connection:
-            await self._connection.close()
-        self._connection = await aiormq.connect(self._celery.conf.broker_url)
+        connection = await AmqpConnection.open(self._celery.conf.broker_url)
         logger.info("connected to RabbitMQ")
-        channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        return cast("Channel", channel)  # the abstract type does not know `wait`
+        channel = await connection.amqp.channel(publisher_confirms=True, on_return_raises=True)
+        return _Link(connection, cast("Channel", channel))  # the abstract type knows no `wait`
+
+    async def _give_up_if_silent(self, link: _Link, since: float) -> None:
+        """Drop a connection on which nothing was confirmed since a publish that timed out.
+
+        It may be half-open: the next job gets a new one. A blocked one is alive, and stays.
+        """
+        if self._last_confirm >= since or self._opening is None or not _is_open(self._opening):
+            return
+        if self._opening.result() is not link:
+            return
+        try:
+            await self.ready(_soon())
+        except BrokerUnavailable:
+            return
+        logger.warning("RabbitMQ confirms nothing: its connection is given up")
+        link.connection.abort()
 
     def _declare_again(self) -> None:
         """Bring back, in the background, what somebody has deleted: the next job will find it."""
@@ -180,7 +223,11 @@ def _address(record: JobRecord, now: datetime) -> tuple[str, str]:
     return _DELAY_EXCHANGE, calculate_routing_key(delay_seconds, queue)
 
 
-def _is_lost(opening: "asyncio.Task[Channel]") -> bool:
-    if not opening.done():
+def _is_open(opening: "asyncio.Task[_Link]") -> bool:
+    if not opening.done() or opening.cancelled() or opening.exception() is not None:
         return False
-    return opening.cancelled() or opening.exception() is not None or opening.result().is_closed
+    return not opening.result().channel.is_closed
+
+
+def _soon() -> float:
+    return asyncio.get_running_loop().time() + _READY_SECONDS

@@ -11,9 +11,11 @@ from obstore.store import ObjectStore
 
 from api.admission import Admission
 from api.broker_stats import BrokerStats
+from api.cancelling import Canceller
 from api.job_store import JobStore
 from api.publisher import Publisher
 from api.settings import ApiSettings
+from api.settlement import Settlement
 from api.submission import Submitter
 from api.uploads import Uploads
 from api.waiting import StateChanges
@@ -30,6 +32,7 @@ class Services:
     changes: StateChanges
     publisher: Publisher
     submitter: Submitter
+    canceller: Canceller
     admission: Admission
     storage: ObjectStore
     uploads: Uploads
@@ -46,8 +49,11 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     changes = StateChanges(store.redis)
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
+    settlement = Settlement(store, publisher, settings.settle_seconds)
+    canceller = Canceller(store, celery)
     changes.start()
     publisher.start()
+    settlement.start()
     try:
         async with (
             httpx2.AsyncClient() as upstream,
@@ -58,7 +64,8 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 store=store,
                 changes=changes,
                 publisher=publisher,
-                submitter=Submitter(store, publisher, settings.job_ttl_seconds),
+                submitter=Submitter(store, publisher, settlement, settings.job_ttl_seconds),
+                canceller=canceller,
                 admission=Admission(settings, uploads),
                 storage=storage,
                 uploads=uploads,
@@ -71,6 +78,8 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 upstream=upstream,
             )
     finally:
+        await canceller.close()
+        await settlement.close()
         await changes.close()
         await publisher.close()
         await store.close()

@@ -25,4 +25,9 @@ class ApiSettings(SharedSettings):
     max_batch_items: int = Field(default=10_000, ge=1)
     upload_ttl_seconds: int = Field(default=7 * 24 * 3600, ge=60)
     publish_timeout_seconds: float = Field(default=1.5, gt=0, le=1.9)
+    settle_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="How long a job that was not confirmed is published again before it fails",
+    )
     results_timeout_seconds: float = Field(default=1.0, gt=0, le=1.9)

@@ -12,6 +12,7 @@ from api.admission import REFUSALS
 from api.errors import (
     BodyTooLarge,
     BrokerUnavailable,
+    IdempotencyKeyReused,
     InvalidField,
     InvalidRequest,
     LaneFull,
@@ -21,10 +22,11 @@ from api.errors import (
     TaskNotFound,
     responses,
 )
+from api.idempotency import Idempotent
 from api.job_view import POLL_AGAIN_SECONDS, JobView, job_view, new_job_view, wait_for_change
 from api.prefer import preferred_wait_seconds
 from api.services import Services, Uses
-from api.submission import Submission
+from api.submission import Accepted, Submission
 from contracts.schemas import Args
 from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
 
@@ -33,6 +35,7 @@ SUBMIT_ERRORS: Final = (
     MalformedBody,
     BodyTooLarge,
     InvalidRequest,
+    IdempotencyKeyReused,
     BrokerUnavailable,
     LaneFull,
     OutcomeUnknown,
@@ -73,6 +76,8 @@ class SubmitOptions:
 
     run_at: datetime | None
     wait_seconds: int
+    when: str
+    """As the client said it: a request that is repeated later says the same."""
 
 
 def create_router() -> APIRouter:
@@ -178,7 +183,8 @@ async def submit_options(
     ] = None,
 ) -> SubmitOptions:
     """Read when a job is due and how long the client would wait for it."""
-    return SubmitOptions(resolve_run_at(run_at, delay), preferred_wait_seconds(prefer))
+    due = resolve_run_at(run_at, delay)
+    return SubmitOptions(due, preferred_wait_seconds(prefer), f"{delay} {run_at}")
 
 
 def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobView]]:
@@ -189,22 +195,26 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobVie
         services: Uses,
         response: Response,
         options: Annotated[SubmitOptions, Depends(submit_options)],
+        idempotency: Idempotent,
         args: args_type,
     ) -> JobView:
         admitted = await services.admission.admit(args)
-        submission = Submission(spec, admitted, options.run_at)
-        return await _submit_and_answer(services, response, submission, options.wait_seconds)
+        identity = idempotency.identity(args.model_dump_json(), options.when)
+        submission = Submission(spec, admitted, options.run_at, identity)
+        accepted = await services.submitter.submit(submission)
+        idempotency.tell(replayed=accepted.replayed)
+        return await _answer(services, response, accepted, options.wait_seconds)
 
     if optional:
         submit.__defaults__ = (spec.args(),)
     return submit
 
 
-async def _submit_and_answer(
-    services: Services, response: Response, submission: Submission, wait_seconds: int
+async def _answer(
+    services: Services, response: Response, accepted: Accepted, wait_seconds: int
 ) -> JobView:
-    """Submit a job and show it: as accepted, or as finished when the client preferred to wait."""
-    record = await services.submitter.submit(submission)
+    """Show a job as it was accepted, or as it ended when the client preferred to wait."""
+    record = accepted.record
     response.headers["Location"] = f"/v1/jobs/{record.id}"
     if wait_seconds:
         response.headers["Preference-Applied"] = f"wait={wait_seconds}"
@@ -215,6 +225,8 @@ async def _submit_and_answer(
         if snapshot.status.state.is_terminal:
             response.status_code = 200
             return view
+    elif accepted.replayed:
+        view = job_view(await services.store.snapshot(record.id))
     else:
         view = new_job_view(record)
     response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)

@@ -1,0 +1,63 @@
+"""A connection to RabbitMQ on the event loop that can be given up at once."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import aiormq
+from aiormq.abc import AbstractConnection
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from yarl import URL
+
+_HEARTBEAT_SECONDS: Final = 10
+
+
+class _AbortableTransport(TransportFactory):
+    """Opens a transport as aiormq would, and remembers it."""
+
+    def __init__(self, url: URL) -> None:
+        self._inner = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(
+        self,
+        url: URL,
+        **kwargs: Any,  # noqa: ANN401 - aiormq's
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, self._writer = await self._inner.create(url, **kwargs)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer:
+            self._writer.transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class AmqpConnection:
+    """aiormq's connection, and how to be rid of it without a farewell."""
+
+    amqp: AbstractConnection
+    _transport: _AbortableTransport
+
+    @classmethod
+    async def open(cls, broker_url: str) -> Self:
+        """Connect.
+
+        Raises:
+            AMQPError, OSError: RabbitMQ can't be reached or refuses.
+
+        """
+        url = URL(broker_url).update_query(heartbeat=_HEARTBEAT_SECONDS)
+        transport = _AbortableTransport(url)
+        return cls(await aiormq.connect(url, transport_factory=transport), transport)
+
+    async def close(self) -> None:
+        """Close it in good manners."""
+        await self.amqp.close()
+
+    def abort(self) -> None:
+        """Close the socket at once: whatever waits for an answer fails now.
+
+        For a connection whose other end has fallen silent, where good manners take for ever.
+        """
+        self._transport.abort()
