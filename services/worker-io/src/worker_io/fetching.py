@@ -5,9 +5,9 @@ Synchronous outside, for task threads; inside, one pooled client on one event lo
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, as_completed
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import httpx2
 
 from contracts.allow_lists import HostAllowList
+from contracts.cancellation import Cancellation
 from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
 from worker_io.event_loop import EventLoopThread
 
@@ -55,26 +56,32 @@ class Fetcher:
         # Waiting for a turn does not count as the address's time; waiting in the pool would.
         self._turns = asyncio.Semaphore(limits.max_connections)
 
-    def fetch(self, url: str, deadline_seconds: float) -> Answer:
+    def fetch(self, url: str, deadline_seconds: float, cancellation: Cancellation) -> Answer:
         """GET one address.
 
         Raises:
             RejectedError: a host, also of a redirect, is not allowed; or too large an answer.
             RetryableError: no answer in time, a broken connection, a 429 or 5xx.
             DeadlineExceededError: the deadline passed before there was a turn and an answer.
+            JobCancelledError: the job was cancelled before there was an answer.
 
         """
+        self._allowed.admit(url)
         future = self._loop.submit(self._fetch(url))
-        try:
-            return future.result(deadline_seconds)
-        except TimeoutError as exc:
-            future.cancel()
-            raise DeadlineExceededError(
-                f"{url} was not answered in {deadline_seconds:.0f} s"
-            ) from exc
+        with _awaited([future], cancellation):
+            try:
+                return future.result(deadline_seconds)
+            except TimeoutError as exc:
+                raise DeadlineExceededError(
+                    f"{url} was not answered in {deadline_seconds:.0f} s"
+                ) from exc
 
     def fetch_all(
-        self, urls: Sequence[str], deadline_seconds: float, on_answer: Callable[[int], None]
+        self,
+        urls: Sequence[str],
+        deadline_seconds: float,
+        on_answer: Callable[[int], None],
+        cancellation: Cancellation,
     ) -> list[Answer]:
         """GET all addresses at the same time; `on_answer` gets the number of those done.
 
@@ -83,23 +90,22 @@ class Fetcher:
         others are awaited first, so that the error says how many it is about.
 
         Raises:
-            RejectedError, RetryableError, DeadlineExceededError: as `fetch`.
+            RejectedError, RetryableError, DeadlineExceededError, JobCancelledError: as `fetch`.
 
         """
         for url in urls:
             self._allowed.admit(url)
         share = asyncio.Semaphore(self._limits.fan_out_concurrency)
         futures = [self._loop.submit(self._fetch_in_turn(url, share)) for url in urls]
-        try:
-            for done, _ in enumerate(as_completed(futures, deadline_seconds), 1):
-                on_answer(done)
-        except TimeoutError as exc:
-            raise DeadlineExceededError(
-                f"{len(urls)} addresses were not all answered in {deadline_seconds:.0f} s"
-            ) from exc
-        finally:
-            for future in futures:
-                future.cancel()
+        with _awaited(futures, cancellation):
+            try:
+                for done, _ in enumerate(as_completed(futures, deadline_seconds), 1):
+                    cancellation.stop_if_cancelled()
+                    on_answer(done)
+            except TimeoutError as exc:
+                raise DeadlineExceededError(
+                    f"{len(urls)} addresses were not all answered in {deadline_seconds:.0f} s"
+                ) from exc
         return _together(futures)
 
     async def _fetch_in_turn(self, url: str, share: asyncio.Semaphore) -> Answer:
@@ -171,6 +177,24 @@ def _client(limits: FetchLimits) -> httpx2.AsyncClient:
         # Jobs share the client and must not share their cookies.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
+
+
+@contextmanager
+def _awaited(futures: "Sequence[Future[Answer]]", cancellation: Cancellation) -> Iterator[None]:
+    """Cancel what is still awaited when the job is cancelled, and at the end."""
+
+    def stop() -> None:
+        for future in futures:
+            future.cancel()
+
+    try:
+        with cancellation.calling(stop):
+            yield
+    except CancelledError:
+        cancellation.stop_if_cancelled()
+        raise
+    finally:
+        stop()
 
 
 def _together(futures: "Sequence[Future[Answer]]") -> list[Answer]:

@@ -61,7 +61,8 @@ class IoTasks:
 
     def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
         """GET one address."""
-        return FetchUrlResult(**asdict(self._fetcher.fetch(args.url, job.deadline_seconds)))
+        answer = self._fetcher.fetch(args.url, job.deadline_seconds, job.cancellation)
+        return FetchUrlResult(**asdict(answer))
 
     def fan_out(self, args: FanOutArgs, job: Job) -> FanOutResult:
         """GET many addresses at the same time."""
@@ -70,6 +71,7 @@ class IoTasks:
             args.urls,
             job.deadline_seconds,
             lambda done: job.report(done, len(args.urls), "urls"),
+            job.cancellation,
         )
         return FanOutResult(
             responses=[FetchUrlResult(**asdict(answer)) for answer in answers],
@@ -90,6 +92,7 @@ class IoTasks:
         mail = build_mail(
             self._report(job.id, rendered), job.id, self._mail_from, args.email, datetime.now(UTC)
         )
+        job.cancellation.stop_if_cancelled()
         send_mail(self._mail_server, mail)
         result = SendReportResult(
             email=args.email,
@@ -115,6 +118,7 @@ class IoTasks:
         stop_at = time.monotonic() + job.deadline_seconds / 2
         sums = Purged()
         for sums in purge(self._storage, prefix, before):
+            job.cancellation.stop_if_cancelled()
             job.report(sums.seen, None, "files", f"{prefix}: {sums.deleted} deleted")
             if time.monotonic() > stop_at:
                 break
