@@ -33,7 +33,7 @@ class Httpbin(Protocol):
 
 @pytest.fixture(scope="module")
 def fetcher() -> Fetcher:
-    return Fetcher(ALLOWED, LIMITS)
+    return Fetcher(ALLOWED, LIMITS, ALLOWED)
 
 
 @contextmanager
@@ -74,13 +74,13 @@ def test_a_server_in_trouble_is_asked_again(
 
 
 def test_slow_answer_is_retryable_and_named(httpbin: Httpbin) -> None:
-    hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.2))
+    hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.2), ALLOWED)
     with pytest.raises(RetryableError, match=r"/delay/3 did not answer in 0\.2 s"):
         hasty.fetch(f"{httpbin.url}/delay/3", DEADLINE, NEVER)
 
 
 def test_slow_body_cannot_outlast_the_timeout(httpbin: Httpbin) -> None:
-    hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.5))
+    hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.5), ALLOWED)
     started = time.monotonic()
     with pytest.raises(RetryableError, match="did not answer"):
         hasty.fetch(f"{httpbin.url}/drip?duration=5&numbytes=50", DEADLINE, NEVER)
@@ -88,7 +88,7 @@ def test_slow_body_cannot_outlast_the_timeout(httpbin: Httpbin) -> None:
 
 
 def test_server_that_says_nothing_is_retryable() -> None:
-    hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.2))
+    hasty = Fetcher(ALLOWED, replace(LIMITS, timeout_seconds=0.2), ALLOWED)
     with silent_port() as port, pytest.raises(RetryableError, match="did not answer"):
         hasty.fetch(f"http://127.0.0.1:{port}/", DEADLINE, NEVER)
 
@@ -182,7 +182,7 @@ def test_fan_out_answers_in_order_and_counts(httpbin: Httpbin, fetcher: Fetcher)
 
 def test_fan_out_calls_at_the_same_time_within_its_bound(httpbin: Httpbin) -> None:
     def seconds(at_once: int) -> float:
-        fetcher = Fetcher(ALLOWED, replace(LIMITS, fan_out_concurrency=at_once))
+        fetcher = Fetcher(ALLOWED, replace(LIMITS, fan_out_concurrency=at_once), ALLOWED)
         started = time.monotonic()
         fetcher.fetch_all([f"{httpbin.url}/delay/0.5"] * 6, DEADLINE, nobody, NEVER)
         return time.monotonic() - started
@@ -239,7 +239,7 @@ def test_cancel_ends_a_call_that_is_under_way(httpbin: Httpbin, fetcher: Fetcher
 
 
 def test_cancel_ends_all_calls_of_a_fan_out(httpbin: Httpbin) -> None:
-    fetcher = Fetcher(ALLOWED, replace(LIMITS, fan_out_concurrency=2))
+    fetcher = Fetcher(ALLOWED, replace(LIMITS, fan_out_concurrency=2), ALLOWED)
     cancellation = Cancellation()
     with ThreadPoolExecutor() as pool:
         cancelling = pool.submit(cancel_once_called, httpbin, 2, cancellation)

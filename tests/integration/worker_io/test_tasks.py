@@ -34,6 +34,7 @@ RENDERED = RenderReportResult(
     chart_alt="Receita",
     table="vendas.csv",
 )
+LOCAL = HostAllowList.parse("127.0.0.1")
 ARGS = SendReportArgs(email="ana@empresa.com")
 
 JobOf = Callable[..., Job]
@@ -60,7 +61,7 @@ def storage() -> MemoryStore:
 @pytest.fixture
 def tasks(inbox: Inbox, storage: MemoryStore) -> IoTasks:
     return IoTasks(
-        fetcher=Fetcher(HostAllowList.parse("127.0.0.1"), FetchLimits()),
+        fetcher=Fetcher(LOCAL, FetchLimits(), private_hosts=LOCAL),
         numbers=random.SystemRandom(),
         storage=storage,
         mail_server=MailServer("127.0.0.1", inbox.port, timeout_seconds=5),

@@ -33,6 +33,10 @@ class WorkerIoSettings(SharedSettings):
     fetch_allowed_hosts: str = Field(
         default="", description="Comma-separated, as HostAllowList reads it; empty is none."
     )
+    fetch_private_hosts: str = Field(
+        default="",
+        description="Those of the allowed hosts that may be at private addresses, written alike.",
+    )
     fetch_timeout_seconds: float = Field(
         default=20, gt=0, description="Of one address, its redirects and its body."
     )
@@ -55,6 +59,11 @@ class WorkerIoSettings(SharedSettings):
     def allowed_hosts(self) -> HostAllowList:
         """Hosts that may be called."""
         return HostAllowList.parse(self.fetch_allowed_hosts)
+
+    @property
+    def private_hosts(self) -> HostAllowList:
+        """Hosts that may be called at a private address."""
+        return HostAllowList.parse(self.fetch_private_hosts)
 
     @property
     def allowed_recipients(self) -> RecipientAllowList:
