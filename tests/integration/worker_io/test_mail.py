@@ -6,7 +6,7 @@ from typing import Protocol
 import pytest
 
 from contracts.errors import RejectedError, RetryableError
-from worker_io.mail import MailServer, Report, build_mail, send_mail
+from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
 
 REPORT = Report("Olá", "text", "<p>html</p>", b"png", "chart", b"a,b\n", "table.csv")
 MAIL = build_mail(REPORT, "job-42", "no-reply@empresa.com", "ana@empresa.com", datetime.now(UTC))
@@ -22,6 +22,11 @@ class Inbox(Protocol):
 
 def server(port: int) -> MailServer:
     return MailServer("127.0.0.1", port, timeout_seconds=0.5)
+
+
+def send_mail(server: MailServer, mail: EmailMessage) -> None:
+    with mail_server_ready(server) as hand_over:
+        hand_over(mail)
 
 
 def test_mail_arrives_as_it_was_built(inbox: Inbox) -> None:
