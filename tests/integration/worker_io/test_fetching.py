@@ -1,5 +1,6 @@
 import socket
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -149,6 +150,31 @@ def test_redirect_to_a_refused_host_is_not_followed(
     with pytest.raises(RejectedError, match="is not"):
         fetcher.fetch(f"{httpbin.url}/redirect-to?url={target}", DEADLINE, NEVER)
     assert httpbin.paths == ["/redirect-to"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:hunter2@127.0.0.1/",
+        "http://user:hunter2@127.0.0.1:99999/",
+        "http://user:hunt/er2@127.0.0.1/",
+        "ftp://user:hunter2@127.0.0.1/",
+    ],
+)
+def test_password_in_an_address_is_never_repeated(fetcher: Fetcher, address: str) -> None:
+    with pytest.raises(RejectedError) as asked:
+        fetcher.fetch(address, DEADLINE, NEVER)
+    with pytest.raises(RejectedError) as fanned_out:
+        fetcher.fetch_all([address], DEADLINE, nobody, NEVER)
+    for refusal in (asked, fanned_out):
+        assert "hunt" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_password_in_a_redirect_is_never_repeated(httpbin: Httpbin, fetcher: Fetcher) -> None:
+    for target in ("http://user:hunter2@127.0.0.1/", "ftp://user:hunter2@127.0.0.1/"):
+        with pytest.raises(RejectedError) as refusal:
+            fetcher.fetch(f"{httpbin.url}/redirect-to?url={target}", DEADLINE, NEVER)
+        assert "hunt" not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_redirect_to_no_web_address_is_refused(httpbin: Httpbin, fetcher: Fetcher) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.settings import SharedSettings
@@ -12,6 +13,9 @@ _WEEK_SECONDS = 7 * 24 * 3600
 
 class WorkerIoSettings(SharedSettings):
     """Read from the environment, once, by main.py."""
+
+    # What is said of a missing setting would otherwise quote others, and passwords among them.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     io_concurrency: int = Field(default=128, ge=1, le=1_000, description="Jobs at the same time.")
 
