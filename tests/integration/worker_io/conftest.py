@@ -55,11 +55,16 @@ class Inbox:
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        self.recipients: list[str] = []
         self.reply_to_recipient = "250 OK"
         self.reply_to_mail = "250 OK"
         self.hangs_up_after_mail = False
+        self.reply_to_login = "235 OK"
+        self.on_mail: Callable[[], object] = lambda: None
         self.port = _free_port()  # the controller connects to its own port, so 0 won't do
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller = Controller(
+            self, hostname="127.0.0.1", port=self.port, auth_require_tls=False
+        )
 
     def __enter__(self) -> Self:
         self._controller.start()
@@ -72,11 +77,13 @@ class Inbox:
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: object
     ) -> str:
         envelope.rcpt_tos.append(address)
+        self.recipients.append(address)
         return self.reply_to_recipient
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
+        await asyncio.to_thread(self.on_mail)
         if self.reply_to_mail.startswith("250"):
             content = envelope.content
             assert isinstance(content, bytes)
@@ -84,6 +91,11 @@ class Inbox:
             assert isinstance(mail, EmailMessage)
             self.mails.append(mail)
         return self.reply_to_mail
+
+    async def handle_AUTH(  # noqa: N802 - aiosmtpd's name
+        self, _server: SMTP, _session: Session, _envelope: Envelope, _args: list[str]
+    ) -> str:
+        return self.reply_to_login
 
     async def handle_QUIT(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, _session: Session, _envelope: Envelope

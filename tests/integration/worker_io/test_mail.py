@@ -1,4 +1,11 @@
+import base64
 import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Protocol
@@ -6,7 +13,7 @@ from typing import Protocol
 import pytest
 
 from contracts.errors import RejectedError, RetryableError
-from worker_io.mail import MailServer, Report, build_mail, send_mail
+from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
 
 REPORT = Report("Olá", "text", "<p>html</p>", b"png", "chart", b"a,b\n", "table.csv")
 MAIL = build_mail(REPORT, "job-42", "no-reply@empresa.com", "ana@empresa.com", datetime.now(UTC))
@@ -17,11 +24,18 @@ class Inbox(Protocol):
     mails: list[EmailMessage]
     reply_to_recipient: str
     reply_to_mail: str
+    reply_to_login: str
+    recipients: list[str]
     hangs_up_after_mail: bool
 
 
 def server(port: int) -> MailServer:
     return MailServer("127.0.0.1", port, timeout_seconds=0.5)
+
+
+def send_mail(server: MailServer, mail: EmailMessage) -> None:
+    with mail_server_ready(server) as hand_over:
+        hand_over(mail)
 
 
 def test_mail_arrives_as_it_was_built(inbox: Inbox) -> None:
@@ -84,3 +98,86 @@ def test_accepted_mail_is_not_sent_again_when_the_server_hangs_up(inbox: Inbox) 
     inbox.hangs_up_after_mail = True
     send_mail(server(inbox.port), MAIL)
     assert len(inbox.mails) == 1
+
+
+def test_only_the_recipient_is_addressed(inbox: Inbox) -> None:
+    send_mail(server(inbox.port), MAIL)
+    assert inbox.recipients == ["ana@empresa.com"]
+
+
+@contextmanager
+def dripping_server() -> Iterator[int]:
+    """Take a mail, and answer it a byte at a time, without an end."""
+    over = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, connection.makefile("rb") as lines:
+            connection.sendall(b"220 hello\r\n")
+            for line in lines:
+                if line.startswith(b"DATA"):
+                    connection.sendall(b"354 go on\r\n")
+                elif line == b".\r\n":
+                    break
+                elif line[:4].upper() in {b"EHLO", b"MAIL", b"RCPT"}:
+                    connection.sendall(b"250 OK\r\n")
+            connection.sendall(b"250-")
+            try:
+                while not over.wait(0.1):
+                    connection.sendall(b".")
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=[listening])
+        thread.start()
+        yield listening.getsockname()[1]
+        over.set()
+        thread.join()
+
+
+def test_handing_over_ends_in_time_whatever_the_server_does() -> None:
+    started = time.monotonic()
+    with (
+        dripping_server() as port,
+        pytest.raises(RetryableError, match="closed"),
+    ):
+        send_mail(replace(server(port), handover_seconds=1), MAIL)
+    assert time.monotonic() - started < 5
+
+
+USERNAME, PASSWORD = "mailer", "correct horse"
+ENCODED = base64.b64encode(PASSWORD.encode()).decode()
+LOGIN = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode()
+
+
+def refused_login(inbox: Inbox, password: str = PASSWORD) -> str:
+    login = replace(server(inbox.port), username=USERNAME, password=password)
+    with pytest.raises(RetryableError) as refusal:
+        send_mail(login, MAIL)
+    return "".join(traceback.format_exception(refusal.value))
+
+
+def test_login_works(inbox: Inbox) -> None:
+    send_mail(replace(server(inbox.port), username=USERNAME, password=PASSWORD), MAIL)
+    assert len(inbox.mails) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["535 wrong", f"500 what is {ENCODED}", f"535 not {PASSWORD}", f"454 {LOGIN}"],
+)
+def test_refused_login_is_told_without_the_password(inbox: Inbox, reply: str) -> None:
+    inbox.reply_to_login = reply
+    told = refused_login(inbox)
+    assert f"refused the login: {reply[:3]}" in told
+    assert PASSWORD not in told
+    assert LOGIN not in told
+    assert ENCODED not in told
+
+
+def test_password_that_cannot_be_sent_is_told_without_it(inbox: Inbox) -> None:
+    told = refused_login(inbox, "sécret")
+    assert "SMTP_USERNAME and SMTP_PASSWORD must be ASCII" in told
+    assert "cret" not in told.replace("secret", "")
+    assert inbox.mails == []

@@ -1,15 +1,19 @@
+import os
 import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Protocol
 
 import obstore
 import pytest
-from obstore.store import MemoryStore
+from obstore.store import LocalStore
 
 from contracts.allow_lists import HostAllowList, RecipientAllowList
-from contracts.errors import RejectedError, RetryableError
+from contracts.errors import JobCancelledError, RejectedError, RetryableError
 from contracts.implementation import Job
 from contracts.schemas import (
     FanOutArgs,
@@ -22,7 +26,7 @@ from contracts.storage import artifact_key
 from contracts.tasks import FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
 from worker_io.fetching import Fetcher, FetchLimits
 from worker_io.mail import MailServer
-from worker_io.tasks import IoTasks
+from worker_io.tasks import CLAIM, RECEIPT, IoTasks
 
 RENDERED = RenderReportResult(
     subject="Vendas mensal: janeiro",
@@ -34,6 +38,7 @@ RENDERED = RenderReportResult(
     chart_alt="Receita",
     table="vendas.csv",
 )
+LOCAL = HostAllowList.parse("127.0.0.1")
 ARGS = SendReportArgs(email="ana@empresa.com")
 
 JobOf = Callable[..., Job]
@@ -43,6 +48,7 @@ class Inbox(Protocol):
     port: int
     mails: list[EmailMessage]
     reply_to_mail: str
+    on_mail: Callable[[], object]
 
 
 class Httpbin(Protocol):
@@ -50,17 +56,17 @@ class Httpbin(Protocol):
 
 
 @pytest.fixture
-def storage() -> MemoryStore:
-    storage = MemoryStore()
+def storage(tmp_path: Path) -> LocalStore:
+    storage = LocalStore(tmp_path, automatic_cleanup=True)
     for name in ("report.html", "report.txt", "chart.png", "vendas.csv"):
         obstore.put(storage, artifact_key("job-42", name), f"the {name}".encode())
     return storage
 
 
 @pytest.fixture
-def tasks(inbox: Inbox, storage: MemoryStore) -> IoTasks:
+def tasks(inbox: Inbox, storage: LocalStore) -> IoTasks:
     return IoTasks(
-        fetcher=Fetcher(HostAllowList.parse("127.0.0.1"), FetchLimits()),
+        fetcher=Fetcher(LOCAL, FetchLimits(), private_hosts=LOCAL),
         numbers=random.SystemRandom(),
         storage=storage,
         mail_server=MailServer("127.0.0.1", inbox.port, timeout_seconds=5),
@@ -105,6 +111,101 @@ def test_report_that_failed_is_mailed_when_it_runs_again(
     assert len(inbox.mails) == 1
 
 
+def test_two_deliveries_at_the_same_time_send_one_mail(
+    tasks: IoTasks, inbox: Inbox, job_of: JobOf
+) -> None:
+    def deliver_again() -> None:
+        with pytest.raises(RetryableError, match="another delivery of this job is at it"):
+            tasks.send_report(ARGS, send_report_job(job_of))
+
+    inbox.on_mail = deliver_again
+    result = tasks.send_report(ARGS, send_report_job(job_of))
+    assert len(inbox.mails) == 1
+    assert tasks.send_report(ARGS, send_report_job(job_of)) == result
+    assert len(inbox.mails) == 1
+
+
+def test_many_deliveries_at_once_send_one_mail(tasks: IoTasks, inbox: Inbox, job_of: JobOf) -> None:
+    def deliver(job: Job) -> str | None:
+        try:
+            return tasks.send_report(ARGS, job).message_id
+        except RetryableError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(deliver, [send_report_job(job_of) for _ in range(8)]))
+    assert ids - {None} == {"<job-42@empresa.com>"}
+    assert len(inbox.mails) == 1
+
+
+def test_claim_of_a_worker_that_died_delays_the_mail_and_no_more(
+    tasks: IoTasks, inbox: Inbox, job_of: JobOf, storage: LocalStore
+) -> None:
+    claim = artifact_key("job-42", f"{CLAIM}/1")
+    obstore.put(storage, claim, b"{}")
+    with pytest.raises(RetryableError, match="another delivery"):
+        tasks.send_report(ARGS, send_report_job(job_of))
+    assert inbox.mails == []
+    assert storage.prefix is not None
+    long_ago = time.time() - 76
+    os.utime(Path(storage.prefix) / claim, (long_ago, long_ago))
+    result = tasks.send_report(ARGS, send_report_job(job_of))
+    assert [mail["Message-ID"] for mail in inbox.mails] == [result.message_id]
+
+
+def test_waiting_for_a_dead_workers_claim_does_not_use_up_all_attempts() -> None:
+    waits = [
+        SEND_REPORT.retry.backoff_seconds(attempt, jitter=0.999)
+        for attempt in range(1, SEND_REPORT.retry.max_attempts)
+    ]
+    assert sum(waits) > MailServer("", 0, 0).handover_seconds + 15
+
+
+def test_claim_is_not_among_the_artifacts(
+    tasks: IoTasks, inbox: Inbox, job_of: JobOf, storage: LocalStore
+) -> None:
+    folder = "artifacts/job-42/"
+    seen: list[str] = []
+    inbox.on_mail = lambda: seen.extend(
+        file["path"] for file in obstore.list_with_delimiter(storage, folder)["objects"]
+    )
+    before = {file["path"] for file in obstore.list_with_delimiter(storage, folder)["objects"]}
+    tasks.send_report(ARGS, send_report_job(job_of))
+    assert set(seen) == before
+    assert not list(obstore.list(storage, f"{folder}claims/"))
+
+
+def test_cancelled_report_is_not_mailed(tasks: IoTasks, inbox: Inbox, job_of: JobOf) -> None:
+    job = send_report_job(job_of)
+    job.cancellation.cancel()
+    with pytest.raises(JobCancelledError):
+        tasks.send_report(ARGS, job)
+    assert inbox.mails == []
+
+
+def test_report_cancelled_while_it_is_handed_over_is_mailed(
+    tasks: IoTasks, inbox: Inbox, job_of: JobOf
+) -> None:
+    job = send_report_job(job_of)
+    inbox.on_mail = job.cancellation.cancel
+    assert tasks.send_report(ARGS, job).message_id == "<job-42@empresa.com>"
+    assert len(inbox.mails) == 1
+
+
+def test_mail_that_is_out_is_a_success_even_without_a_receipt(
+    tasks: IoTasks,
+    inbox: Inbox,
+    job_of: JobOf,
+    storage: LocalStore,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert storage.prefix is not None
+    in_the_way = Path(storage.prefix) / artifact_key("job-42", RECEIPT)
+    inbox.on_mail = lambda: (in_the_way / "x").mkdir(parents=True)
+    assert tasks.send_report(ARGS, send_report_job(job_of)).message_id == "<job-42@empresa.com>"
+    assert "its receipt not written" in caplog.text
+
+
 def test_recipient_is_checked_again_at_run_time(
     tasks: IoTasks, inbox: Inbox, job_of: JobOf
 ) -> None:
@@ -114,7 +215,7 @@ def test_recipient_is_checked_again_at_run_time(
 
 
 def test_report_whose_artifacts_are_gone_is_rejected(
-    tasks: IoTasks, storage: MemoryStore, job_of: JobOf
+    tasks: IoTasks, storage: LocalStore, job_of: JobOf
 ) -> None:
     obstore.delete(storage, artifact_key("job-42", "chart.png"))
     with pytest.raises(RejectedError, match=r"the report's chart\.png is gone"):
@@ -135,10 +236,29 @@ def test_fan_out_gives_the_answers_together(
     assert result.elapsed_seconds > 0
 
 
-def test_purge_says_what_had_expired(tasks: IoTasks, storage: MemoryStore, job_of: JobOf) -> None:
+def test_purge_says_what_had_expired(tasks: IoTasks, storage: LocalStore, job_of: JobOf) -> None:
     obstore.put(storage, "uploads/content/x", b"kept")
     result = tasks.purge_files(PurgeFilesArgs(), job_of(PURGE_FILES))
     assert (result.uploads, result.artifacts) == (0, 4)
     assert result.freed_bytes == sum(len(f"the {n}") for n in ("report.html", "report.txt")) + sum(
         len(f"the {n}") for n in ("chart.png", "vendas.csv")
     )
+
+
+def test_cancelled_purge_stops_before_it_deletes_more(
+    tasks: IoTasks, storage: LocalStore, job_of: JobOf
+) -> None:
+    for number in range(1_100):
+        obstore.put(storage, f"artifacts/old/{number}", b"x")
+    job = job_of(PURGE_FILES)
+    job.cancellation.cancel()
+    with pytest.raises(JobCancelledError):
+        tasks.purge_files(PurgeFilesArgs(), job)
+    assert len(obstore.list(storage, "artifacts").collect()) > 0
+
+
+def test_cancelled_fan_out_ends_as_such(tasks: IoTasks, httpbin: Httpbin, job_of: JobOf) -> None:
+    job = job_of(FAN_OUT)
+    job.cancellation.cancel()
+    with pytest.raises(JobCancelledError):
+        tasks.fan_out(FanOutArgs(urls=[f"{httpbin.url}/delay/5"]), job)

@@ -216,6 +216,14 @@ def test_monthly_report_shows_the_newest_month_beside_the_one_before(lane: CpuLa
     ]
 
 
+def test_region_that_looks_like_a_formula_is_none_in_the_table(lane: CpuLane) -> None:
+    lane.process(HEADER + "1,2025-01-10,=hyperlink(a1),Mouse,1,10.00\n")
+    result = lane.report(report_type="vendas_mensal")
+    table = lane.artifact(result.table, "report").decode("utf-8-sig")
+    _, row = csv.reader(io.StringIO(table), delimiter=";")
+    assert row == ["'=hyperlink(a1)", "1", "1", "10,00", "10,00"]
+
+
 def test_sales_report_has_a_row_per_month(lane: CpuLane) -> None:
     lane.process(HEADER + "1,2025-01-10,sul,Mouse,1,10.00\n2,2025-03-11,sul,Mouse,1,20.00\n")
     result = lane.report(report_type="vendas", region="sul")

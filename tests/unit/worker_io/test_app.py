@@ -59,3 +59,27 @@ def test_wrong_allow_list_keeps_the_worker_from_starting(tmp_path: Path) -> None
 def test_sender_without_an_address_is_refused(tmp_path: Path, sender: str) -> None:
     with pytest.raises(ValidationError, match="mail_from"):
         settings(tmp_path, mail_from=sender)
+
+
+@pytest.mark.parametrize("missing", ["BROKER_URL", "RESULT_URL"])
+def test_wrong_settings_are_told_without_the_passwords(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setenv("BROKER_URL", "amqp://user:hunter2@broker")
+    monkeypatch.setenv("RESULT_URL", "redis://:hunter2@results")
+    monkeypatch.setenv("SMTP_PASSWORD", "hunter2")
+    monkeypatch.setenv("SMTP_PORT", "none")
+    monkeypatch.delenv(missing)
+    with pytest.raises(ValidationError) as refusal:
+        WorkerIoSettings()
+    told = str(refusal.value)
+    assert missing.lower() in told
+    assert "smtp_port" in told
+    assert "hunter2" not in told
+
+
+def test_no_host_may_be_at_a_private_address_by_default(tmp_path: Path) -> None:
+    assert not settings(tmp_path).private_hosts.allows("http://localhost/")
+    named = settings(tmp_path, fetch_private_hosts="httpbin, 127.0.0.1").private_hosts
+    assert named.allows("http://httpbin/")
+    assert named.allows("http://127.0.0.1:8080/")

@@ -1,8 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 
+import pytest
+
+from contracts.errors import RejectedError
 from worker_io.mail import Report, build_mail
 
 REPORT = Report(
@@ -72,3 +76,62 @@ def test_table_is_attached_under_its_name() -> None:
     (table,) = mail_as_received().iter_attachments()
     assert table.get_filename() == "vendas.csv"
     assert table.get_content_charset() == "utf-8"
+
+
+LINE_ENDS = ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"]
+HOSTILE = [
+    *(f"Vendas{end}Bcc: eve@evil.net" for end in LINE_ENDS),
+    "Vendas\r\n\r\n<h1>another body</h1>",
+    "Vendas\0",
+    "Vendas\x1b[2J",
+    "Vendas\x7f",
+    "Vendas\ud800",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_report_cannot_add_a_header(text: str) -> None:
+    for hostile in (
+        replace(REPORT, subject=text),
+        replace(REPORT, chart_alt=text),
+        replace(REPORT, table_name=text),
+    ):
+        with pytest.raises(RejectedError, match="has control characters in it: 'Vendas"):
+            build_mail(hostile, "job-42", "no-reply@empresa.com", "ana@empresa.com", SENT_AT)
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        *(f"ana@empresa.com{end}Bcc: eve@evil.net" for end in LINE_ENDS),
+        "ana@empresa.com\0",
+        "ana@empresa.com, eve@evil.net",
+        "ana@empresa.com;eve@evil.net",
+        "Ana <ana@empresa.com>",
+        "eve@evil.net <ana@empresa.com>",
+        "todos: ana@empresa.com, eve@evil.net;",
+        "ana@empresa.com (eve@evil.net)",
+        "",
+    ],
+)
+def test_recipient_cannot_become_two(recipient: str) -> None:
+    with pytest.raises(RejectedError, match="recipient"):
+        build_mail(REPORT, "job-42", "no-reply@empresa.com", recipient, SENT_AT)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_sender_and_job_cannot_add_a_header(text: str) -> None:
+    with pytest.raises(RejectedError, match="sender has control characters"):
+        build_mail(REPORT, "job-42", f"{text} <no-reply@empresa.com>", "ana@empresa.com", SENT_AT)
+    with pytest.raises(RejectedError, match="job id has control characters"):
+        build_mail(REPORT, text, "no-reply@empresa.com", "ana@empresa.com", SENT_AT)
+
+
+def test_header_in_a_subject_stays_a_subject() -> None:
+    subject = "Vendas · Bcc: eve@evil.net, ana@evil.net " + "à" * 300
+    mail = build_mail(
+        replace(REPORT, subject=subject), "job-42", "a@empresa.com", "ana@empresa.com", SENT_AT
+    )
+    received = message_from_bytes(mail.as_bytes(), policy=default)
+    assert received["Subject"] == subject
+    assert received["Bcc"] is None

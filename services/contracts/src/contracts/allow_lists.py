@@ -14,6 +14,7 @@ from contracts.errors import RejectedError
 
 _http_url: Final = TypeAdapter(HttpUrl)
 _ANY_SUBDOMAIN: Final = "*."
+_SHOWN_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class HostAllowList:
     """Hosts that may be called; an empty list allows none.
 
     An entry is a host (`httpbin.org`, `127.0.0.1`, `[::1]`) or `*.example.com` for every subdomain
-    of it, but not itself. Ports are not compared. What a name resolves to is not looked at.
+    of it, but not itself. Ports are not compared. What a name resolves to is not looked at here.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -62,8 +63,9 @@ class HostAllowList:
         """
         try:
             address = _http_url.validate_python(url)
-        except ValidationError as exc:
-            raise RejectedError(f"{url!r} is not an http or https address") from exc
+        except ValidationError:
+            # `from None`, as pydantic's error repeats the whole address.
+            raise RejectedError(f"{_shown(url)!r} is not an http or https address") from None
         if address.username is not None or address.password is not None:
             raise RejectedError("an address with a user or password in it is not called")
         host = _bare(address)
@@ -123,6 +125,13 @@ class RecipientAllowList:
 
 def _entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split(",") if entry.strip()]
+
+
+def _shown(url: str) -> str:
+    """Shorten an address that can't be taken apart, and leave out where a password could be."""
+    _, at, rest = url.rpartition("@")
+    shown = f"***@{rest}" if at else url
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}…"
 
 
 def _bare(address: HttpUrl) -> str:

@@ -1,4 +1,8 @@
-"""The quarantine: bad lines with line number, column, reason and raw text, as a CSV."""
+"""The quarantine: bad lines with line number, column, reason and raw text, as a CSV.
+
+Its texts are foreign, and the file is one that people open: they are escaped in every quarantine
+file, and only there.
+"""
 
 import csv
 import heapq
@@ -9,6 +13,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from contracts.schemas import QuarantinedLine
+from worker_cpu.cells import escape_cell, unescape_cell
 
 MAX_RAW_BYTES: Final = 16 * 1024
 """What is kept of a line; csv itself refuses to read fields above 128 KiB."""
@@ -53,7 +58,8 @@ class QuarantineWriter:
         self.count += 1
         text = raw[:MAX_RAW_BYTES].decode(errors="backslashreplace").rstrip("\r\n")
         # Python 3.11's csv can't read a NUL back.
-        self._rows.writerow((line, column, reason, text.replace("\0", "\\x00")))
+        bad = BadLine(line, column, reason, text.replace("\0", "\\x00"))
+        self._rows.writerow(_to_row(bad))
 
 
 def read_quarantine(path: Path) -> Iterator[BadLine]:
@@ -61,7 +67,8 @@ def read_quarantine(path: Path) -> Iterator[BadLine]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         next(rows)
-        for line, column, reason, raw in rows:
+        for line, *texts in rows:
+            column, reason, raw = map(unescape_cell, texts)
             yield BadLine(int(line), column or None, reason, raw)
 
 
@@ -72,7 +79,7 @@ def merge_quarantines(sources: Iterable[Path], target: Path) -> int:
         rows = csv.writer(file)
         rows.writerow(_HEADER)
         counter = count()
-        rows.writerows(bad for bad, _ in zip(merged, counter, strict=False))
+        rows.writerows(_to_row(bad) for bad, _ in zip(merged, counter, strict=False))
     return next(counter)
 
 
@@ -84,3 +91,7 @@ def preview(path: Path) -> list[QuarantinedLine]:
         )
         for bad in islice(read_quarantine(path), PREVIEW_LINES)
     ]
+
+
+def _to_row(bad: BadLine) -> tuple[int, str, str, str]:
+    return bad.line, escape_cell(bad.column or ""), escape_cell(bad.reason), escape_cell(bad.raw)

@@ -13,6 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from contracts.schemas import ALL_REGIONS, ProductSales, ReportType, SalesFigures
 from worker_cpu import brazilian
+from worker_cpu.cells import escape_cell
 from worker_cpu.charts import Bar, draw_bars, draw_message
 from worker_cpu.months import days_in, months_between, shift_month
 from worker_cpu.sales import SalesReader, change_percent
@@ -173,16 +174,11 @@ def _write_table(label: str, rows: Iterable[Row], target: Path) -> None:
         for row in rows:
             figures = row.figures
             money = [_plain(figures.revenue), _plain(figures.average_ticket)]
-            table.writerow([_cell(row.label), figures.rows, figures.quantity, *money])
+            table.writerow([escape_cell(row.label), figures.rows, figures.quantity, *money])
 
 
 def _plain(value: Decimal | None) -> str:
     return "" if value is None else f"{value:.2f}".replace(".", ",")
-
-
-def _cell(text: str) -> str:
-    # A spreadsheet would run a text that begins so as a formula.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _span(months: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ def create_app(settings: WorkerIoSettings) -> JobApp:
     app = create_celery(settings, max_redis_connections=settings.io_concurrency + 10)
     storage = open_storage(settings.storage_url)
     tasks = IoTasks(
-        fetcher=Fetcher(settings.allowed_hosts, _fetch_limits(settings)),
+        fetcher=Fetcher(settings.allowed_hosts, _fetch_limits(settings), settings.private_hosts),
         numbers=random.SystemRandom(),
         storage=storage,
         mail_server=_mail_server(settings),

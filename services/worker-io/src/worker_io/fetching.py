@@ -1,25 +1,36 @@
 """GETs addresses on allowed hosts: bounded in time, size, redirects and number at once.
 
-Synchronous outside, for task threads; inside, one pooled client on one event loop.
+Synchronous outside, for task threads; inside, one connection pool on one event loop. It is
+httpcore2's own and no client's, because only that takes a network of ours, and so there are no
+cookies that jobs could share and no proxies from the environment that could undo the check.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, as_completed
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import Final, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
-import httpx2
+import httpcore2
 
 from contracts.allow_lists import HostAllowList
+from contracts.cancellation import Cancellation
 from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
 from worker_io.event_loop import EventLoopThread
+from worker_io.public_network import PublicNetwork, Resolve
 
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
+_KEPT_SECONDS: Final = 5.0
+_FAULTS: Final = (
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.TimeoutException,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +55,61 @@ class Answer:
     content_type: str | None
 
 
-class Fetcher:
-    """GETs for the threads of one process. The first call starts its event loop and its client."""
+class _Reply(NamedTuple):
+    """What one request was answered, a redirect perhaps."""
 
-    def __init__(self, allowed: HostAllowList, limits: FetchLimits) -> None:
+    status: int
+    size_bytes: int
+    content_type: str | None
+    redirects_to: str | None = None
+
+
+class Fetcher:
+    """GETs for the threads of one process. The first call starts its event loop."""
+
+    def __init__(
+        self,
+        allowed: HostAllowList,
+        limits: FetchLimits,
+        private_hosts: HostAllowList = HostAllowList(),  # noqa: B008 - frozen
+        resolve: Resolve | None = None,
+    ) -> None:
+        """Take whom to call; those of them on `private_hosts` may be at private addresses."""
         self._allowed = allowed
         self._limits = limits
+        self._network = PublicNetwork(private_hosts, resolve)
         self._loop = EventLoopThread()
-        self._client: httpx2.AsyncClient | None = None
+        self._pool: httpcore2.AsyncConnectionPool | None = None
         # Waiting for a turn does not count as the address's time; waiting in the pool would.
         self._turns = asyncio.Semaphore(limits.max_connections)
 
-    def fetch(self, url: str, deadline_seconds: float) -> Answer:
+    def fetch(self, url: str, deadline_seconds: float, cancellation: Cancellation) -> Answer:
         """GET one address.
 
         Raises:
-            RejectedError: a host, also of a redirect, is not allowed; or too large an answer.
+            RejectedError: a host, also of a redirect, is not allowed or at no public address;
+                or too large an answer.
             RetryableError: no answer in time, a broken connection, a 429 or 5xx.
             DeadlineExceededError: the deadline passed before there was a turn and an answer.
+            JobCancelledError: the job was cancelled before there was an answer.
 
         """
+        self._allowed.admit(url)
         future = self._loop.submit(self._fetch(url))
-        try:
-            return future.result(deadline_seconds)
-        except TimeoutError as exc:
-            future.cancel()
-            raise DeadlineExceededError(
-                f"{url} was not answered in {deadline_seconds:.0f} s"
-            ) from exc
+        with _awaited([future], cancellation):
+            try:
+                return future.result(deadline_seconds)
+            except TimeoutError as exc:
+                raise DeadlineExceededError(
+                    f"{url} was not answered in {deadline_seconds:.0f} s"
+                ) from exc
 
     def fetch_all(
-        self, urls: Sequence[str], deadline_seconds: float, on_answer: Callable[[int], None]
+        self,
+        urls: Sequence[str],
+        deadline_seconds: float,
+        on_answer: Callable[[int], None],
+        cancellation: Cancellation,
     ) -> list[Answer]:
         """GET all addresses at the same time; `on_answer` gets the number of those done.
 
@@ -83,23 +118,22 @@ class Fetcher:
         others are awaited first, so that the error says how many it is about.
 
         Raises:
-            RejectedError, RetryableError, DeadlineExceededError: as `fetch`.
+            RejectedError, RetryableError, DeadlineExceededError, JobCancelledError: as `fetch`.
 
         """
         for url in urls:
             self._allowed.admit(url)
         share = asyncio.Semaphore(self._limits.fan_out_concurrency)
         futures = [self._loop.submit(self._fetch_in_turn(url, share)) for url in urls]
-        try:
-            for done, _ in enumerate(as_completed(futures, deadline_seconds), 1):
-                on_answer(done)
-        except TimeoutError as exc:
-            raise DeadlineExceededError(
-                f"{len(urls)} addresses were not all answered in {deadline_seconds:.0f} s"
-            ) from exc
-        finally:
-            for future in futures:
-                future.cancel()
+        with _awaited(futures, cancellation):
+            try:
+                for done, _ in enumerate(as_completed(futures, deadline_seconds), 1):
+                    cancellation.stop_if_cancelled()
+                    on_answer(done)
+            except TimeoutError as exc:
+                raise DeadlineExceededError(
+                    f"{len(urls)} addresses were not all answered in {deadline_seconds:.0f} s"
+                ) from exc
         return _together(futures)
 
     async def _fetch_in_turn(self, url: str, share: asyncio.Semaphore) -> Answer:
@@ -111,66 +145,99 @@ class Fetcher:
             started = time.monotonic()
             try:
                 async with asyncio.timeout(self._limits.timeout_seconds):
-                    status, size, content_type = await self._get(url)
+                    reply = await self._get(url)
             except TimeoutError as exc:
                 seconds = self._limits.timeout_seconds
                 raise RetryableError(f"{url} did not answer in {seconds:g} s") from exc
-            except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
+            except _FAULTS as exc:
                 reason = str(exc) or type(exc).__name__
                 raise RetryableError(f"{url} could not be fetched: {reason}") from exc
-        if status == _TOO_MANY_REQUESTS or status >= _FIRST_SERVER_ERROR:
-            raise RetryableError(f"{url} answered {status}")
-        return Answer(url, status, round(time.monotonic() - started, 3), size, content_type)
+        if reply.status == _TOO_MANY_REQUESTS or reply.status >= _FIRST_SERVER_ERROR:
+            raise RetryableError(f"{url} answered {reply.status}")
+        elapsed = round(time.monotonic() - started, 3)
+        return Answer(url, reply.status, elapsed, reply.size_bytes, reply.content_type)
 
-    async def _get(self, url: str) -> tuple[int, int, str | None]:
+    async def _get(self, url: str) -> _Reply:
         target = url
         for _ in range(self._limits.max_redirects + 1):
-            async with aclosing(await self._send(self._allowed.admit(target))) as response:
-                if response.next_request is None:
-                    size = await self._size(response)
-                    return response.status_code, size, response.headers.get("content-type")
-                target = str(response.next_request.url)
+            target = self._allowed.admit(target)
+            try:
+                reply = await self._ask(target)
+            except (httpcore2.RemoteProtocolError, httpcore2.ReadError):
+                # Perhaps a kept connection that its server was just closing; a GET may be repeated
+                # (RFC 9110, section 9.2.2).
+                reply = await self._ask(target)
+            if reply.redirects_to is None:
+                return reply
+            target = reply.redirects_to
         raise RejectedError(f"{url} redirects more than {self._limits.max_redirects} times")
 
-    async def _send(self, url: str) -> httpx2.Response:
-        client = self._opened()
-        try:
-            return await client.send(client.build_request("GET", url), stream=True)
-        except (httpx2.RemoteProtocolError, httpx2.ReadError):
-            # A kept connection that its server was just closing; a GET may be repeated
-            # (RFC 9110, section 9.2.2).
-            return await client.send(client.build_request("GET", url), stream=True)
+    async def _ask(self, url: str) -> _Reply:
+        headers = [
+            ("Host", urlsplit(url).netloc),  # httpcore2's own lacks an IPv6 address's brackets
+            ("User-Agent", "twinlane"),
+            ("Accept", "*/*"),
+            ("Accept-Encoding", "identity"),
+        ]
+        async with self._opened().stream("GET", url, headers=headers) as response:
+            content_type = _header(response, b"content-type")
+            location = _header(response, b"location")
+            if response.status in _REDIRECTS and location is not None:
+                return _Reply(response.status, 0, content_type, _joined(url, location))
+            return _Reply(response.status, await self._size(url, response), content_type)
 
-    async def _size(self, response: httpx2.Response) -> int:
+    async def _size(self, url: str, response: httpcore2.Response) -> int:
         size = 0
-        async for chunk in response.aiter_raw():  # raw: unpacking could fill the memory
+        async for chunk in response.aiter_stream():
             size += len(chunk)
             if size > self._limits.max_bytes:
                 raise RejectedError(
-                    f"{response.url} answers with more than {self._limits.max_bytes:,} bytes"
+                    f"{url} answers with more than {self._limits.max_bytes:,} bytes"
                 )
         return size
 
-    def _opened(self) -> httpx2.AsyncClient:
+    def _opened(self) -> httpcore2.AsyncConnectionPool:
         # Only ever called on the loop's thread, hence no lock.
-        if self._client is None:
-            self._client = _client(self._limits)
-        return self._client
+        if self._pool is None:
+            self._pool = httpcore2.AsyncConnectionPool(
+                ssl_context=httpcore2.default_ssl_context(),  # or each connection makes its own
+                max_connections=None,
+                max_keepalive_connections=self._limits.max_connections,
+                keepalive_expiry=_KEPT_SECONDS,
+                network_backend=self._network,
+            )
+        return self._pool
 
 
-def _client(limits: FetchLimits) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        # The client's own timeouts know neither redirects nor slow bodies: asyncio.timeout does.
-        timeout=None,
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=limits.max_connections
-        ),
-        # Redirects are followed in _get, which asks the allow-list first.
-        follow_redirects=False,
-        headers={"user-agent": "twinlane", "accept-encoding": "identity"},
-        # Jobs share the client and must not share their cookies.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+def _header(response: httpcore2.Response, name: bytes) -> str | None:
+    return next(
+        (value.decode("latin-1") for key, value in response.headers if key.lower() == name), None
     )
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as exc:
+        raise RejectedError(f"{url} redirects to what is no address") from exc
+
+
+@contextmanager
+def _awaited(futures: "Sequence[Future[Answer]]", cancellation: Cancellation) -> Iterator[None]:
+    """Cancel what is still awaited when the job is cancelled, and at the end."""
+
+    def stop() -> None:
+        for future in futures:
+            future.cancel()
+
+    try:
+        with cancellation.calling(stop):
+            yield
+    except CancelledError:
+        cancellation.stop_if_cancelled()
+        raise
+    finally:
+        stop()
 
 
 def _together(futures: "Sequence[Future[Answer]]") -> list[Answer]:

@@ -1,9 +1,13 @@
 """Builds a report's mail and hands it to the mail server."""
 
+import base64
 import smtplib
 import socket
 import ssl
-from contextlib import suppress
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
@@ -17,6 +21,10 @@ CHART_CID: Final = "chart"
 """The report's HTML shows the chart as `cid:chart`."""
 
 _FIRST_PERMANENT: Final = 500
+_UNFIT_FOR_HEADERS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's control characters, lone surrogates, line and paragraph separators."""
+
+HandOver = Callable[[EmailMessage], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed over; `timeout_seconds` is that of connecting and of each answer."""
+    """Where mail is handed over.
+
+    `timeout_seconds` is that of connecting and of each answer; `handover_seconds` that of the mail
+    as a whole, once the server is ready for it. The second is long because a server that checks
+    what it was given answers late, and a mail that is given up then may arrive all the same
+    (RFC 5321, section 4.5.3.2.6).
+    """
 
     host: str
     port: int
     timeout_seconds: float
+    handover_seconds: float = 60
     username: str | None = None
     password: str | None = None
     starttls: bool = False
@@ -51,13 +66,20 @@ def build_mail(
 
     The Message-ID is derived from the job's id, so that a mail that had to be sent twice is known
     to be one (RFC 5322, section 3.6.4).
+
+    Raises:
+        RejectedError: something that belongs into a header could add another header, or a
+            recipient.
+
     """
     mail = EmailMessage(policy=SMTP)
-    mail["Subject"] = report.subject
-    mail["From"] = sender
-    mail["To"] = recipient
+    mail["Subject"] = _checked("subject", report.subject)
+    mail["From"] = _checked("sender", sender)
+    mail["To"] = _checked("recipient", recipient)
+    if [address.addr_spec for address in mail["To"].addresses] != [recipient]:
+        raise RejectedError(f"{recipient!r} is not the address of one recipient")
     mail["Date"] = format_datetime(sent_at)
-    mail["Message-ID"] = f"<{job_id}@{_domain(sender)}>"
+    mail["Message-ID"] = _checked("job id", f"<{job_id}@{_domain(sender)}>")
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps holiday notices from answering
     mail.set_content(report.text)
     mail.add_alternative(report.html, subtype="html")
@@ -67,33 +89,41 @@ def build_mail(
         maintype="text",
         subtype="csv",
         params={"charset": "utf-8"},
-        filename=report.table_name,
+        filename=_checked("name of the table", report.table_name),
     )
     return mail
 
 
-def send_mail(server: MailServer, mail: EmailMessage) -> None:
-    """Hand a mail to the server; return once it has taken responsibility for it.
+@contextmanager
+def mail_server_ready(server: MailServer) -> Iterator[HandOver]:
+    """Connect and log in; give what hands a mail over.
+
+    It returns once the server has taken responsibility for the mail, and it has ended after
+    `handover_seconds` in any case.
 
     Raises:
         RejectedError: the server will never take it: 5xx to its recipient or its content.
         RetryableError: anything else, also a server that is wrongly set up: it can be put right.
 
     """
-    try:
+    with _faults_named(server):
         connection = _connect(server)
-        try:
+
+    def hand_over(mail: EmailMessage) -> None:
+        with _faults_named(server), _cut_off(connection, server.handover_seconds):
             connection.send_message(mail)
-        finally:
-            _part(connection)
-    except smtplib.SMTPRecipientsRefused as exc:
-        recipient, (code, reply) = next(iter(exc.recipients.items()))
-        raise _refusal(f"{recipient} was refused", code, reply) from exc
-    except smtplib.SMTPDataError as exc:
-        raise _refusal("the mail was refused", exc.smtp_code, exc.smtp_error) from exc
-    except OSError as exc:  # SMTPException is one
-        reason = str(exc) or type(exc).__name__
-        raise RetryableError(f"mail server {server.host}:{server.port}: {reason}") from exc
+
+    try:
+        yield hand_over
+    finally:
+        _part(connection)
+
+
+def _checked(what: str, text: str) -> str:
+    """Return what is fit for a header. EmailMessage refuses line ends only, and by ValueError."""
+    if any(unicodedata.category(character) in _UNFIT_FOR_HEADERS for character in text):
+        raise RejectedError(f"the mail's {what} has control characters in it: {text!r}")
+    return text
 
 
 def _add_chart(mail: EmailMessage, report: Report) -> None:
@@ -107,7 +137,7 @@ def _add_chart(mail: EmailMessage, report: Report) -> None:
         cid=f"<{CHART_CID}>",
         filename="chart.png",
         disposition="inline",
-        headers=[f"Content-Description: {report.chart_alt}"],
+        headers=[f"Content-Description: {_checked('chart text', report.chart_alt)}"],
     )
 
 
@@ -123,11 +153,72 @@ def _connect(server: MailServer) -> smtplib.SMTP:
         if server.starttls:
             connection.starttls(context=ssl.create_default_context())
         if server.username is not None:
-            connection.login(server.username, server.password or "")
+            _log_in(connection, server, server.username, server.password or "")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _log_in(connection: smtplib.SMTP, server: MailServer, username: str, password: str) -> None:
+    # `from None`: the original errors are logged and stored with all that they say, and a server
+    # may repeat what it was sent, or Python what it could not encode.
+    try:
+        connection.login(username, password)
+    except smtplib.SMTPResponseException as exc:
+        reply = exc.smtp_error if isinstance(exc.smtp_error, bytes) else exc.smtp_error.encode()
+        text = _without(reply.decode(errors="replace"), username, password)
+        raise RetryableError(
+            f"mail server {server.host}:{server.port} refused the login: {exc.smtp_code} {text}"
+        ) from None
+    except ValueError:
+        raise RetryableError(
+            f"mail server {server.host}:{server.port}: SMTP_USERNAME and SMTP_PASSWORD must be"
+            " ASCII to log in"
+        ) from None
+
+
+def _without(text: str, username: str, password: str) -> str:
+    plain = (password, f"\0{username}\0{password}")
+    encoded = (base64.b64encode(secret.encode()).decode() for secret in plain)
+    for secret in (*plain, *encoded):
+        text = text.replace(secret, "***") if secret else text
+    return text
+
+
+@contextmanager
+def _faults_named(server: MailServer) -> Iterator[None]:
+    try:
+        yield
+    except smtplib.SMTPRecipientsRefused as exc:
+        recipient, (code, reply) = next(iter(exc.recipients.items()))
+        raise _refusal(f"{recipient} was refused", code, reply) from exc
+    except smtplib.SMTPDataError as exc:
+        raise _refusal("the mail was refused", exc.smtp_code, exc.smtp_error) from exc
+    except OSError as exc:  # SMTPException is one
+        reason = str(exc) or type(exc).__name__
+        raise RetryableError(f"mail server {server.host}:{server.port}: {reason}") from exc
+
+
+@contextmanager
+def _cut_off(connection: smtplib.SMTP, after_seconds: float) -> Iterator[None]:
+    # A time-out of the socket alone would begin anew with every byte that arrives.
+    peer = connection.sock
+    if peer is None:
+        raise smtplib.SMTPServerDisconnected("the connection was closed")
+    peer.settimeout(after_seconds)
+    timer = threading.Timer(after_seconds, _shut, [peer])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _shut(peer: socket.socket) -> None:
+    with suppress(OSError):
+        peer.shutdown(socket.SHUT_RDWR)
 
 
 def _part(connection: smtplib.SMTP) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.settings import SharedSettings
@@ -12,6 +13,9 @@ _WEEK_SECONDS = 7 * 24 * 3600
 
 class WorkerIoSettings(SharedSettings):
     """Read from the environment, once, by main.py."""
+
+    # What is said of a missing setting would otherwise quote others, and passwords among them.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     io_concurrency: int = Field(default=128, ge=1, le=1_000, description="Jobs at the same time.")
 
@@ -32,6 +36,10 @@ class WorkerIoSettings(SharedSettings):
 
     fetch_allowed_hosts: str = Field(
         default="", description="Comma-separated, as HostAllowList reads it; empty is none."
+    )
+    fetch_private_hosts: str = Field(
+        default="",
+        description="Those of the allowed hosts that may be at private addresses, written alike.",
     )
     fetch_timeout_seconds: float = Field(
         default=20, gt=0, description="Of one address, its redirects and its body."
@@ -55,6 +63,11 @@ class WorkerIoSettings(SharedSettings):
     def allowed_hosts(self) -> HostAllowList:
         """Hosts that may be called."""
         return HostAllowList.parse(self.fetch_allowed_hosts)
+
+    @property
+    def private_hosts(self) -> HostAllowList:
+        """Hosts that may be called at a private address."""
+        return HostAllowList.parse(self.fetch_private_hosts)
 
     @property
     def allowed_recipients(self) -> RecipientAllowList:

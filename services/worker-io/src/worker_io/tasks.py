@@ -1,11 +1,13 @@
 """The io lane's tasks: from wire to domain and back."""
 
+import logging
 import random
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from contracts.allow_lists import RecipientAllowList
@@ -26,13 +28,21 @@ from contracts.schemas import (
 )
 from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
 from contracts.tasks import RENDER_REPORT
+from worker_io.claims import held_claim
 from worker_io.draws import draw
 from worker_io.fetching import Fetcher
-from worker_io.mail import MailServer, Report, build_mail, send_mail
+from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
 from worker_io.purge import Purged, purge
 
 RECEIPT = "mail.json"
 """Artifact written once the mail server has taken a report: a job that runs again sends no more."""
+
+CLAIM = "claims/mail"
+"""Lies in a folder below the job's artifacts: it is purged with them, but not listed among them."""
+
+_CLOCKS_DIFFER = timedelta(seconds=15)
+
+logger = logging.getLogger(__name__)
 
 
 class IoTasks:
@@ -54,6 +64,7 @@ class IoTasks:
         self._numbers = numbers
         self._storage = storage
         self._mail_server = mail_server
+        self._claim_validity = timedelta(seconds=mail_server.handover_seconds) + _CLOCKS_DIFFER
         self._mail_from = mail_from
         self._allowed_recipients = allowed_recipients
         self._upload_ttl = upload_ttl
@@ -61,7 +72,8 @@ class IoTasks:
 
     def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
         """GET one address."""
-        return FetchUrlResult(**asdict(self._fetcher.fetch(args.url, job.deadline_seconds)))
+        answer = self._fetcher.fetch(args.url, job.deadline_seconds, job.cancellation)
+        return FetchUrlResult(**asdict(answer))
 
     def fan_out(self, args: FanOutArgs, job: Job) -> FanOutResult:
         """GET many addresses at the same time."""
@@ -70,6 +82,7 @@ class IoTasks:
             args.urls,
             job.deadline_seconds,
             lambda done: job.report(done, len(args.urls), "urls"),
+            job.cancellation,
         )
         return FanOutResult(
             responses=[FetchUrlResult(**asdict(answer)) for answer in answers],
@@ -81,23 +94,34 @@ class IoTasks:
         return DrawResult(number=draw(self._numbers))
 
     def send_report(self, args: SendReportArgs, job: Job) -> SendReportResult:
-        """Mail the report that the stage before has rendered, once."""
+        """Mail the report that the stage before has rendered, once.
+
+        A receipt says that it was sent, and a claim that somebody is sending it; a delivery that
+        finds a claim and no receipt comes back later. Twice is sent only what the mail server took
+        from a worker that died, or lost its connection, before it could write the receipt.
+        """
         self._allowed_recipients.check(args.email)
-        receipt = artifact_key(job.id, RECEIPT)
-        if sent := self._read(receipt):
-            return SendReportResult.model_validate_json(sent)
+        if sent := self._receipt(job.id):
+            return sent
         rendered = job.result_of(RENDER_REPORT)
         mail = build_mail(
             self._report(job.id, rendered), job.id, self._mail_from, args.email, datetime.now(UTC)
         )
-        send_mail(self._mail_server, mail)
-        result = SendReportResult(
-            email=args.email,
-            subject=rendered.subject,
-            message_id=mail["Message-ID"],
-            attachments=[rendered.table],
-        )
-        obstore.put(self._storage, receipt, result.model_dump_json().encode())
+        with (
+            mail_server_ready(self._mail_server) as hand_over,
+            held_claim(self._storage, artifact_key(job.id, CLAIM), self._claim_validity),
+        ):
+            if sent := self._receipt(job.id):  # by another delivery, in the meantime
+                return sent
+            job.cancellation.stop_if_cancelled()
+            hand_over(mail)
+            result = SendReportResult(
+                email=args.email,
+                subject=rendered.subject,
+                message_id=mail["Message-ID"],
+                attachments=[rendered.table],
+            )
+            self._keep_receipt(job.id, result)
         return result
 
     def purge_files(self, args: PurgeFilesArgs, job: Job) -> PurgeFilesResult:  # noqa: ARG002 - alike
@@ -115,6 +139,7 @@ class IoTasks:
         stop_at = time.monotonic() + job.deadline_seconds / 2
         sums = Purged()
         for sums in purge(self._storage, prefix, before):
+            job.cancellation.stop_if_cancelled()
             job.report(sums.seen, None, "files", f"{prefix}: {sums.deleted} deleted")
             if time.monotonic() > stop_at:
                 break
@@ -130,6 +155,18 @@ class IoTasks:
             table_csv=self._artifact(job_id, rendered.table),
             table_name=rendered.table,
         )
+
+    def _receipt(self, job_id: str) -> SendReportResult | None:
+        content = self._read(artifact_key(job_id, RECEIPT))
+        return SendReportResult.model_validate_json(content) if content else None
+
+    def _keep_receipt(self, job_id: str, result: SendReportResult) -> None:
+        try:
+            key = artifact_key(job_id, RECEIPT)
+            obstore.put(self._storage, key, result.model_dump_json().encode())
+        except (BaseError, OSError) as exc:
+            # Failing here would send the mail again. The job's result says that it was sent, too.
+            logger.warning("%s: mail was sent, its receipt not written: %s", job_id, exc)
 
     def _artifact(self, job_id: str, name: str) -> bytes:
         content = self._read(artifact_key(job_id, name))

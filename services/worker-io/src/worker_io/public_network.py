@@ -1,0 +1,135 @@
+"""Connects to public addresses only, so that an allowed name cannot lead inside (SSRF).
+
+A name is looked up once and the connection goes to exactly the address that was checked: a second
+look-up could be answered differently (DNS rebinding). Above it nothing changes: TLS and the Host
+header still get the name.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
+from typing import Final
+
+from httpcore2 import (
+    SOCKET_OPTION,
+    AnyIOBackend,
+    AsyncNetworkBackend,
+    AsyncNetworkStream,
+    ConnectError,
+    ConnectTimeout,
+)
+
+from contracts.allow_lists import HostAllowList
+from contracts.errors import RejectedError
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""From host and port to IP addresses, best first. Raises OSError if there are none."""
+
+_NEXT_ADDRESS_AFTER_SECONDS: Final = 2.0
+
+# https://www.iana.org/assignments/iana-ipv6-unicast-address-assignments: all that is given out.
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+# What `is_global` takes for public, at least in the older Pythons that this runs on.
+_NOT_PUBLIC: Final = (
+    IPv4Network("168.63.129.16/32"),  # Azure's platform: metadata, agents, DNS
+    IPv4Network("192.0.0.0/24"),  # RFC 6890; also Oracle's metadata
+    IPv4Network("192.88.99.0/24"),  # RFC 7526: relays of the former 6to4
+    IPv6Network("3fff::/20"),  # RFC 9637: documentation
+)
+
+
+class PublicNetwork(AsyncNetworkBackend):
+    """What httpcore2 opens its connections with.
+
+    Hosts on the list `private_hosts` may be anywhere. Without a `resolve`, the system's is used.
+    """
+
+    def __init__(self, private_hosts: HostAllowList, resolve: Resolve | None = None) -> None:
+        self._private_hosts = private_hosts
+        self._resolve = resolve or _resolve
+        self._network = AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's signature
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> AsyncNetworkStream:
+        """Connect to the first of the host's addresses that answers.
+
+        Raises:
+            RejectedError: one of them is not public, so none is called.
+            ConnectError, ConnectTimeout: there is none, or none answers.
+
+        """
+        *others, last = await self._checked(host, port)
+        for address in others:
+            try:
+                return await self._network.connect_tcp(
+                    address, port, _NEXT_ADDRESS_AFTER_SECONDS, local_address, socket_options
+                )
+            except (ConnectError, ConnectTimeout):
+                continue
+        return await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
+
+    async def _checked(self, host: str, port: int) -> list[str]:
+        try:
+            addresses = list(dict.fromkeys(await self._resolve(host, port)))
+        except (OSError, UnicodeError) as exc:  # UnicodeError: a label that no DNS can have
+            raise ConnectError(f"{host} could not be looked up: {exc}") from exc
+        if not addresses:
+            raise ConnectError(f"{host} has no address")
+        if not self._private_hosts.allows(f"http://{_in_url(host)}/"):
+            for address in addresses:
+                _check(host, address)
+        return addresses
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Say whether an address is one of the internet's, by the registries of IANA.
+
+    An IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4) is as public as that one.
+    """
+    if isinstance(address, IPv6Address):
+        inner = _embedded(address)
+        if inner is not None:
+            return is_public(inner)
+        if address not in _GLOBAL_UNICAST:
+            return False
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+def _check(host: str, address: str) -> None:
+    if not is_public(ip_address(address)):
+        raise RejectedError(
+            f"host {host!r} is at {address}, which is no public address; if it is meant to be"
+            " called, the io worker's FETCH_PRIVATE_HOSTS must name it"
+        )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
