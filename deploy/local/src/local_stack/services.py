@@ -60,6 +60,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "SMTP_STARTTLS",
         "MAIL_FROM",
         "FETCH_ALLOWED_HOSTS",
+        "FETCH_PRIVATE_HOSTS",
         "FETCH_TIMEOUT_SECONDS",
         "FETCH_MAX_BYTES",
         "FETCH_MAX_REDIRECTS",
@@ -96,6 +97,9 @@ _MODULES: Final = {
     "worker-cpu": "worker_cpu.main",
     "beat": "beat.main",
 }
+
+_FETCH_LISTS: Final = ("FETCH_ALLOWED_HOSTS", "FETCH_PRIVATE_HOSTS")
+"""Where the stack's own httpbin must be, beside what a person puts there."""
 
 _NICENESS: Final = {"api": 0, "beat": 0, "worker-io": 5, "worker-cpu": 10}
 """Who yields the processor to whom, as `cpu_shares` says with Docker: a quick answer goes first."""
@@ -196,14 +200,13 @@ class LocalStack:
     def _environment(self, kind: str, own: Mapping[str, str]) -> dict[str, str]:
         """Return what a service knows: defaults, under the person's choices, under the wiring."""
         chosen = self.settings.environment
-        hosts = [HOST, *filter(None, chosen.get("FETCH_ALLOWED_HOSTS", "").split(","))]
         values = {
             "STORAGE_URL": (self.folder / "storage").as_uri(),
             "REPORT_ALLOWED_RECIPIENTS": "@empresa.com",
             "MAIL_FROM": "Twinlane <twinlane@localhost>",
             **chosen,
             **self._wiring,
-            "FETCH_ALLOWED_HOSTS": ",".join(hosts),
+            **{name: _and_chosen(HOST, chosen.get(name)) for name in _FETCH_LISTS},
             **own,
         }
         return basic_env(**{n: values[n] for n in SERVICE_SETTINGS[kind] if n in values})
@@ -257,6 +260,11 @@ class LocalStack:
             cwd=folder,
             is_ready=lambda: _answers(f"http://{HOST}:{self.settings.flower_port}/healthcheck"),
         )
+
+
+def _and_chosen(own: str, chosen: str | None) -> str:
+    """Return a comma-separated list of what the stack itself needs and what a person added."""
+    return ",".join(filter(None, [own, chosen]))
 
 
 def _answers(url: str) -> bool:
