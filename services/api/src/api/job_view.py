@@ -2,8 +2,9 @@
 
 import asyncio
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path
 from pydantic import BaseModel, Field
 
 from api.job_store import JobSnapshot, JobStore
@@ -13,12 +14,15 @@ from contracts.records import Attempt, Failure, JobRecord, JobState, JobStatus, 
 
 POLL_AGAIN_SECONDS = 1
 
+JobId = Annotated[str, Path(min_length=1, max_length=64, description="The job's id.")]
+
 
 class JobLinks(BaseModel):
     """Where to go from here."""
 
     self: str
     result: str
+    events: str
     artifacts: str
 
 
@@ -113,5 +117,10 @@ def _view(snapshot: JobSnapshot) -> JobView:
         error=status.failure,
         attempts=snapshot.attempts,
         batch=record.batch,
-        links=JobLinks(self=base, result=f"{base}/result", artifacts=f"{base}/artifacts"),
+        links=JobLinks(
+            self=base,
+            result=f"{base}/result",
+            events=f"{base}/events",
+            artifacts=f"{base}/artifacts",
+        ),
     )

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse
 
 from api.artifacts import ArtifactList, list_artifacts, stream_artifact
 from api.errors import (
@@ -15,8 +16,10 @@ from api.errors import (
     ResultsUnavailable,
     responses,
 )
+from api.events import stream_events
 from api.job_view import (
     POLL_AGAIN_SECONDS,
+    JobId,
     JobView,
     is_stored_result,
     job_view,
@@ -25,8 +28,6 @@ from api.job_view import (
 from api.prefer import MAX_WAIT_SECONDS
 from api.services import Uses
 from contracts.records import JobState
-
-JobId = Annotated[str, Path(min_length=1, max_length=64, description="The job's id.")]
 
 
 def create_router() -> APIRouter:
@@ -54,6 +55,14 @@ def create_router() -> APIRouter:
         show_result,
         summary="Get a job's result",
         responses=responses(JobNotFound, JobNotFinished, JobHasNoResult, ResultsUnavailable),
+        methods=["GET"],
+    )
+    router.add_api_route(
+        "/events",
+        stream_events,
+        summary="Follow a job",
+        response_class=EventSourceResponse,
+        responses=responses(JobNotFound, ResultsUnavailable),
         methods=["GET"],
     )
     router.add_api_route(

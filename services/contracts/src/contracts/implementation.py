@@ -145,6 +145,7 @@ class Job:
 
     def _running(self, progress: Progress | None = None) -> Running:
         return Running(
+            task=self._spec.name,
             worker=self._task.request.hostname,
             started_at=self._started_at,
             attempt=self.attempt,

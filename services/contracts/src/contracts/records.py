@@ -149,6 +149,7 @@ class Running(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    task: str | None = None
     worker: str | None = None
     started_at: datetime | None = None
     attempt: int = 1
@@ -179,6 +180,8 @@ class JobStatus(BaseModel):
     next_attempt_at: datetime | None = None
     worker: str | None = None
     started_at: datetime | None = None
+    running: Running | None = None
+    """The attempt that runs now; `started_at` is that of the first."""
     finished_at: datetime | None = None
 
 
@@ -328,6 +331,7 @@ def derive_status(
         progress=running.progress,
         worker=running.worker,
         started_at=started_at or running.started_at,
+        running=running,
     )
 
 
