@@ -164,6 +164,22 @@ def test_beat_makes_up_for_a_tick_that_it_has_missed(
     assert len(jobs.ids()) == 1
 
 
+@pytest.mark.usefixtures("missed_tick")
+def test_tick_during_which_beat_is_stopped_is_made_up_for_after_its_restart(
+    place: Place, jobs: Jobs, broker: Broker
+) -> None:
+    broker.declare()
+    with Proxy(place.broker_url) as silent:
+        silent.pause()
+        with run_beat(place, broker_url=silent.url) as beat:
+            assert eventually(lambda: bool(jobs.ids()), 30)
+            beat.terminate()
+            assert beat.exit_code() == 0
+    assert jobs.ids() == set()
+    with run_beat(place):
+        assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
+
+
 def test_beat_starts_before_the_servers_that_it_needs(place: Place) -> None:
     away = {"broker_url": "amqp://user:password@127.0.0.1:1//", "result_url": "redis://127.0.0.1:1"}
     with run_beat(place, **away) as beat:

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from celery.beat import PersistentScheduler
+from pydantic import ValidationError
 
 from beat.submission import submit, tick_id
 
 
 class JobScheduler(PersistentScheduler):
     """Submits due entries; touches a heartbeat file with every turn of the loop."""
+
+    # Celery's would be connected to before each entry, and waited for without an end.
+    producer: Any = None
 
     def __init__(self, *args: Any, heartbeat_file: Path | None, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
         self._heartbeat_file = heartbeat_file
@@ -29,10 +33,19 @@ class JobScheduler(PersistentScheduler):
         advance: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
         **_: object,
     ) -> None:
-        """Submit the job of an entry's tick."""
-        if advance:
-            entry = self.reserve(entry)
+        """Submit the job of an entry's tick; what could not be submitted stays due."""
+        advanced: Any = self.reserve(entry) if advance else self.schedule[entry.name]
         fields = {
             name: value() if callable(value) else value for name, value in entry.kwargs.items()
         }
-        submit(self.app, entry.task, fields, tick_id(entry.name, datetime.now(UTC)))
+        # Celery has counted it as done already, and saves the schedule when it is told to stop.
+        self.schedule[entry.name] = entry
+        try:
+            submit(self.app, entry.task, fields, tick_id(entry.name, datetime.now(UTC)))
+        except ValidationError:  # nor would it be accepted when it is tried again
+            self.schedule[entry.name] = advanced
+            raise
+        except Exception:
+            self._heap = None  # the order of what is due, which Celery then works out anew
+            raise
+        self.schedule[entry.name] = advanced
