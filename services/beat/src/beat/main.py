@@ -9,6 +9,7 @@ from beat.schedule import create_schedule
 from beat.scheduler import JobScheduler
 from beat.settings import BeatSettings
 from contracts.logs import configure_logging
+from contracts.settings import read_settings
 from contracts.wire import create_celery
 
 MAX_LOOP_SECONDS: Final = 10
@@ -17,7 +18,7 @@ MAX_LOOP_SECONDS: Final = 10
 
 def main() -> None:
     """Read the environment and submit what is due, until SIGTERM."""
-    settings = BeatSettings()
+    settings = read_settings(BeatSettings)
     configure_logging("beat", settings.log_level)
     app = create_celery(settings)
     app.conf.beat_schedule = create_schedule(settings.recipients)

@@ -4,10 +4,11 @@ Both must come to the same answer, and the worker must call exactly the host tha
 that is why `HostAllowList.admit` returns the address in its one canonical spelling.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self, TypeAlias
 
-from pydantic import HttpUrl, TypeAdapter, ValidationError, validate_email
+from pydantic import AfterValidator, HttpUrl, TypeAdapter, ValidationError, validate_email
 from pydantic_core import PydanticCustomError
 
 from contracts.errors import RejectedError
@@ -121,6 +122,20 @@ class RecipientAllowList:
         """
         if not self.allows(address):
             raise RejectedError(f"recipient {address!r} is not on the list of allowed recipients")
+
+
+def _readable_by(parse: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+HostList: TypeAlias = Annotated[str, _readable_by(HostAllowList.parse)]
+"""A setting that HostAllowList can read."""
+RecipientList: TypeAlias = Annotated[str, _readable_by(RecipientAllowList.parse)]
+"""A setting that RecipientAllowList can read."""
 
 
 def _entries(text: str) -> list[str]:

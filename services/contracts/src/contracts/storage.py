@@ -40,14 +40,24 @@ def open_storage(url: str) -> ObjectStore:
         ValueError: the scheme is neither file nor s3.
 
     """
-    parts = urlsplit(url)
-    if parts.scheme == "file" and not parts.netloc and parts.path:
+    parts = urlsplit(check_storage_url(url))
+    if parts.scheme == "file":
         return LocalStore(Path(url2pathname(parts.path)), automatic_cleanup=True, mkdir=True)
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, prefix=parts.path.strip("/") or None)
-    raise ValueError(
-        f"STORAGE_URL {url!r} is not supported: use file:///folder or s3://bucket/prefix"
-    )
+    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None)
+
+
+def check_storage_url(url: str) -> str:
+    """Return the URL of a storage that can be opened, as it was.
+
+    Raises:
+        ValueError: the scheme is neither file nor s3.
+
+    """
+    parts = urlsplit(url)
+    is_folder = parts.scheme == "file" and not parts.netloc and bool(parts.path)
+    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
+        raise ValueError(f"{url!r} is not supported: use file:///folder or s3://bucket/prefix")
+    return url
 
 
 def upload_key(file_id: str) -> str:

@@ -4,6 +4,7 @@ import sys
 
 from contracts.lanes import Lane
 from contracts.logs import configure_logging
+from contracts.settings import read_settings
 from contracts.worker import run_worker
 from worker_cpu.app import create_app
 from worker_cpu.scratch import remove_abandoned
@@ -12,7 +13,7 @@ from worker_cpu.settings import WorkerCpuSettings
 
 def main() -> int:
     """Run the worker and return its exit code."""
-    settings = WorkerCpuSettings()
+    settings = read_settings(WorkerCpuSettings)
     configure_logging("worker-cpu", settings.log_level)
     remove_abandoned(settings.scratch_folder)
     return run_worker(

@@ -4,6 +4,7 @@ import sys
 
 from contracts.lanes import Lane
 from contracts.logs import configure_logging
+from contracts.settings import read_settings
 from contracts.worker import run_worker
 from worker_io.app import create_app
 from worker_io.settings import WorkerIoSettings
@@ -11,7 +12,7 @@ from worker_io.settings import WorkerIoSettings
 
 def main() -> int:
     """Read the environment and run the worker."""
-    settings = WorkerIoSettings()
+    settings = read_settings(WorkerIoSettings)
     configure_logging("worker-io", settings.log_level)
     return run_worker(
         create_app(settings),

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from contracts.allow_lists import HostAllowList, RecipientAllowList
+from contracts.allow_lists import HostAllowList, HostList, RecipientAllowList, RecipientList
 from contracts.settings import SharedSettings
 
 _WEEK_SECONDS = 7 * 24 * 3600
@@ -30,11 +30,11 @@ class WorkerIoSettings(SharedSettings):
         pattern=r"^[^\r\n]*[^\s<>@]+@[^\s<>@]+>?$",
         description="An address, or a name and <address>.",
     )
-    report_allowed_recipients: str = Field(
+    report_allowed_recipients: RecipientList = Field(
         default="", description="Comma-separated, as RecipientAllowList reads it; empty is nobody."
     )
 
-    fetch_allowed_hosts: str = Field(
+    fetch_allowed_hosts: HostList = Field(
         default="", description="Comma-separated, as HostAllowList reads it; empty is none."
     )
     fetch_private_hosts: str = Field(
