@@ -111,6 +111,49 @@ class RecipientNotAllowed(InvalidRequest):
     title = "Reports may not be sent to this address"
 
 
+class Unauthorized(ApiError):
+    """No key, or one that is not known."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    code = "unauthorized"
+    title = "A key is needed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ApiError):
+    """The key is known, and does not have the scope that the route needs."""
+
+    status = HTTPStatus.FORBIDDEN
+    code = "forbidden"
+    title = "The key may not do this"
+
+
+class RateLimited(ApiError):
+    """Too many requests in a while, of one key or from one address; `limit` says how many."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "rate-limited"
+    title = "Too many requests"
+
+    def __init__(self, whose: str, limit: str, retry_after_seconds: int) -> None:
+        super().__init__(f"{whose}: at most {limit} in each API process.", limit=limit)
+        self.headers = {"Retry-After": str(retry_after_seconds)}
+
+
+class HeadersTooLarge(ApiError):
+    """More bytes of headers than any client needs."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    code = "headers-too-large"
+    title = "The headers are too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The limit is {limit:,} bytes.", limit_bytes=limit)
+
+
 class TaskNotFound(ApiError):
     """No task of that name in the catalogue."""
 
@@ -269,12 +312,19 @@ class InternalError(ApiError):
 class FrameworkError(ApiError):
     """What the framework refused itself: an unknown path, a wrong method."""
 
-    def __init__(self, request: Request, exc: HTTPException) -> None:
-        super().__init__(f"{request.method} {request.url.path}: {exc.detail}")
+    def __init__(self, method: str, path: str, exc: HTTPException) -> None:
+        super().__init__(f"{method} {path}: {exc.detail}")
         self.status = HTTPStatus(exc.status_code)
         self.title = self.status.phrase
         self.code = self.title.lower().replace(" ", "-")
         self.headers = exc.headers or {}
+
+
+def no_route(method: str, path: str, allowed: Sequence[str]) -> FrameworkError:
+    """Return what the framework says of a path that leads nowhere, or not by this method."""
+    status = HTTPStatus.METHOD_NOT_ALLOWED if allowed else HTTPStatus.NOT_FOUND
+    headers = {"Allow": ", ".join(allowed)} if allowed else None
+    return FrameworkError(method, path, HTTPException(status, headers=headers))
 
 
 def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
@@ -306,6 +356,15 @@ def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
                 if MEDIA_TYPE in content and "application/json" in content:
                     content[MEDIA_TYPE] |= content.pop("application/json")
     return document
+
+
+def describe_refusals(operation: dict[str, Any], *errors: type[ApiError]) -> None:
+    """Add errors to an operation of an OpenAPI document that something before its route raises."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    for status, response in responses(*errors).items():
+        content = {MEDIA_TYPE: {"schema": schema} | response["content"][MEDIA_TYPE]}
+        described = {"description": response["description"], "content": content}
+        operation["responses"].setdefault(str(status), described)
 
 
 def validation_problem(
@@ -401,7 +460,7 @@ def register(app: FastAPI) -> None:
             return to_response(exc.__cause__)
         if isinstance(exc.__cause__, ValueError | RecursionError):
             return to_response(malformed_json(exc.__cause__))
-        return to_response(FrameworkError(request, exc))
+        return to_response(FrameworkError(request.method, request.url.path, exc))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, exc: Exception) -> JSONResponse:
