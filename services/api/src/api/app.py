@@ -7,9 +7,11 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import batches, errors, files, health, jobs, lanes, legacy, tasks
+from api import access, batches, errors, files, health, jobs, lanes, legacy, tasks
 from api.body_limit import BodyLimit
+from api.head_limit import HeadLimit
 from api.query import refuse_unknown_parameters
+from api.rate_limits import RateLimits
 from api.services import open_services
 from api.settings import ApiSettings
 
@@ -53,10 +55,20 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.include_router(
             module.create_router(),
             dependencies=[Depends(refuse_unknown_parameters)],
-            responses=errors.responses(errors.InvalidRequest, errors.InternalError),
+            responses=errors.responses(
+                errors.HeadersTooLarge, errors.InvalidRequest, errors.InternalError
+            ),
         )
+    access.check_routes(app.routes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})
+    keys = settings.keys
+    if keys:
+        limits = RateLimits(settings.rate_limit_per_key, settings.rate_limit_per_address)
+        app.add_middleware(access.Access, keys=keys, limits=limits)
+    app.add_middleware(HeadLimit)  # added last, it is the first to see a request
     errors.register(app)
     describe = app.openapi
-    app.openapi = lambda: errors.describe_problems(describe())  # type: ignore[method-assign]
+    app.openapi = lambda: access.describe(  # type: ignore[method-assign]
+        errors.describe_problems(describe()), required=bool(keys)
+    )
     return app
