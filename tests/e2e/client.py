@@ -1,5 +1,6 @@
 """The API as a client program meets it: nothing here knows more than the routes."""
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ class Api:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.http = httpx2.Client(base_url=base_url, timeout=75)
+        self.http = httpx2.Client(base_url=base_url, timeout=75, headers=key_headers())
         self.get = self.http.get
         self.post = self.http.post
 
@@ -112,6 +113,12 @@ class Api:
         """Upload a file and return the job that has processed it."""
         self.upload(filename, content)
         return self.run("cpu.process_csv", {"filename": filename})
+
+
+def key_headers() -> dict[str, str]:
+    """Return the headers that a stack with API keys wants; TWINLANE_API_KEY has an admin's."""
+    key = os.environ.get("TWINLANE_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def unique(prefix: str, suffix: str = "") -> str:

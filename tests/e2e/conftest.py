@@ -1,8 +1,8 @@
 """A whole stack: the one that TWINLANE_URL names, or a private one for the session.
 
-A running stack is described by TWINLANE_URL (the API), TWINLANE_FLOWER_URL, TWINLANE_FLOWER_AUTH
-(`user:password`), TWINLANE_MAIL (maildev's URL or a Maildir) and TWINLANE_HTTPBIN_URL (as its
-workers reach it).
+A running stack is described by TWINLANE_URL (the API), TWINLANE_API_KEY (if it has keys, one with
+the scope admin), TWINLANE_FLOWER_URL, TWINLANE_FLOWER_AUTH (`user:password`), TWINLANE_MAIL
+(maildev's URL or a Maildir) and TWINLANE_HTTPBIN_URL (as its workers reach it).
 """
 
 import mailbox

@@ -5,6 +5,7 @@ JSON document, the status line of a response with headers, the first line of any
 """
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from e2e.client import key_headers
 from e2e.conftest import Stack
 from local_stack.install import ensure_programs
 
@@ -41,7 +43,12 @@ def _examples() -> list[Example]:
 def _run(commands: list[str], folder: Path) -> list[str]:
     script = "\n".join(f"{command}\nprintf '{END}'" for command in commands)
     finished = subprocess.run(
-        ["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=True
+        ["bash", "-c", script],
+        cwd=folder,
+        env=os.environ | {"CURL_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [answer.replace("\r", "").strip() for answer in finished.stdout.split(END)[:-1]]
 
@@ -71,6 +78,8 @@ def curl() -> None:
 
 def test_every_readme_example_answers_as_shown(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    settings = [f'header = "{name}: {value}"\n' for name, value in key_headers().items()]
+    (tmp_path / ".curlrc").write_text("".join(settings))
     examples = _examples()
     commands = [
         example.command.replace("localhost:8000", urlsplit(stack.api_url).netloc).replace(

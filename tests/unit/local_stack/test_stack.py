@@ -28,7 +28,7 @@ _SETTINGS: dict[str, type[BaseSettings]] = {
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     of_services = {name for names in SERVICE_SETTINGS.values() for name in names}
-    for name in of_services | {"DOCKER", "FLOWER_PORT", "HTTPBIN_PORT"}:
+    for name in of_services | {"TWINLANE_API_KEY", "DOCKER", "FLOWER_PORT", "HTTPBIN_PORT"}:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "deploy").symlink_to(_ROOT / "deploy")
     return tmp_path
@@ -115,6 +115,18 @@ def test_a_setting_that_can_not_be_used_is_named(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingError, match=message):
         StackSettings.read(root)
+
+
+def test_first_job_needs_a_key_where_the_api_has_keys(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert StackSettings.read(root).first_job_key() is None
+    monkeypatch.setenv("API_KEYS", "ci:read+submit:…")
+    with pytest.raises(SettingError, match=r"TWINLANE_API_KEY is not: .* read and submit"):
+        StackSettings.read(root).first_job_key()
+    monkeypatch.setenv("TWINLANE_API_KEY", "secret")
+    assert StackSettings.read(root).first_job_key() == "secret"
+    assert "secret" not in repr(StackSettings.read(root))
 
 
 def test_a_port_in_use_is_named_with_its_setting_and_a_free_one(taken: int) -> None:

@@ -43,12 +43,13 @@ def main() -> int:
 
 
 def _up(settings: StackSettings, folder: Path) -> int:
+    key = settings.first_job_key()  # asked for before anything is started
     if _wants_docker(settings, folder):
         api_url, places = f"http://localhost:{settings.api_port}", compose.start(settings)
     else:
         state = stack.start(folder, settings)
         api_url, places = state.api_url, state.places
-    job = run_first_job(api_url, settings.root / _EXAMPLE)
+    job = run_first_job(api_url, settings.root / _EXAMPLE, key)
     width = max(map(len, places))
     print("\nTwinlane is up. Its first job:")  # noqa: T201 - the command's answer
     print(*(f"  {line}" for line in summary(job)), sep="\n")  # noqa: T201

@@ -1,6 +1,7 @@
 """One real job through a running stack: a CSV is uploaded, cleaned and imported."""
 
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ class FirstJobError(Exception):
     """The job did not succeed; says what the API answered."""
 
 
-def run_first_job(api_url: str, csv: Path) -> dict[str, Any]:
+def run_first_job(api_url: str, csv: Path, key: str | None = None) -> dict[str, Any]:
     """Send a CSV through the stack and return the job as the API shows it in the end.
 
     On a stack that is busy already, it may still be queued behind others.
@@ -23,9 +24,10 @@ def run_first_job(api_url: str, csv: Path) -> dict[str, Any]:
         FirstJobError: the API can't be reached or refuses, or the job did not succeed.
 
     """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         # A wait of 30 s is asked for below, and answering it may take a moment longer.
-        with httpx2.Client(base_url=f"{api_url}/v1", timeout=45) as api:
+        with httpx2.Client(base_url=f"{api_url}/v1", timeout=45, headers=headers) as api:
             with csv.open("rb") as content:
                 _ask(api, "POST", "/files", files={"file": (csv.name, content, "text/csv")})
             job = _ask(
@@ -74,6 +76,8 @@ def _is_busy(api: httpx2.Client) -> bool:
 
 def _ask(api: httpx2.Client, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx2's own arguments
     answer = api.request(method, path, **request)
+    if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise FirstJobError(f"TWINLANE_API_KEY won't do: {answer.json()['detail']}")
     if not answer.is_success:
         raise FirstJobError(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
     body: dict[str, Any] = answer.json()

@@ -52,6 +52,21 @@ class StackSettings:
             docker=_docker(values.get("DOCKER")),
         )
 
+    def first_job_key(self) -> str | None:
+        """Return the API key of the stack's first job; None where the API has no keys.
+
+        Raises:
+            SettingError: the API has keys, and none is given.
+
+        """
+        key = self.environment.get("TWINLANE_API_KEY")
+        if key is None and "API_KEYS" in self.environment:
+            raise SettingError(
+                "API_KEYS is set, TWINLANE_API_KEY is not: it must be a key with the scopes read "
+                "and submit, for the first job that `make up` runs"
+            )
+        return key
+
 
 def _number(values: Mapping[str, str], name: str, default: int) -> int:
     text = values.get(name, str(default))
