@@ -140,7 +140,9 @@ async def test_rest_of_a_changed_artifact_is_the_whole(
     assert await content(response) == CONTENT
 
 
-@pytest.mark.parametrize("name", ["missing", "", ".", "..", "../job-421/another.txt", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["missing", "", ".", "..", "../job-421/another.txt", "a/b", "a\0", "a\n", "\x93"]
+)
 async def test_only_artifacts_of_the_job_are_found(storage: MemoryStore, name: str) -> None:
     with pytest.raises(ArtifactNotFound):
         await get(storage, name)

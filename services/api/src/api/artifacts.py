@@ -63,7 +63,7 @@ async def stream_artifact(
         raise ArtifactNotFound(job_id, name)
     try:
         meta = await obstore.head_async(storage, key)
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, ValueError) as exc:  # ValueError: no file can have this name
         raise ArtifactNotFound(job_id, name) from exc
     common = _headers(meta, name)
     if _matches(headers.get("If-None-Match"), common["ETag"]):
