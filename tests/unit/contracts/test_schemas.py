@@ -75,13 +75,26 @@ def test_file_id_is_the_sha256_of_the_content(file_id: str) -> None:
     assert field == "file_id"
 
 
-@pytest.mark.parametrize("month", ["2025-01", "1999-12"])
+@pytest.mark.parametrize("month", ["2025-01", "1999-12", "1000-01", "9999-12"])
 def test_month_is_a_year_and_a_month(month: str) -> None:
     assert AggregateSalesArgs(month=month).month == month
 
 
 @pytest.mark.parametrize(
-    "month", ["2025-13", "2025-00", "2025-1", "25-01", "2025/01", "2025-01-01", "", "2025-01\n", 1]
+    "month",
+    [
+        "2025-13",
+        "2025-00",
+        "0000-01",
+        "0999-12",
+        "2025-1",
+        "25-01",
+        "2025/01",
+        "2025-01-01",
+        "",
+        "2025-01\n",
+        1,
+    ],
 )
 def test_other_months_are_refused(month: object) -> None:
     field, _ = refusal(AggregateSalesArgs, month=month)

@@ -74,7 +74,7 @@ FileName = Annotated[
 FileId = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Month = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$"),
+    StringConstraints(pattern=r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])$"),
     Field(description="A month as YYYY-MM.", examples=["2025-01"]),
 ]
 Region = Annotated[
