@@ -21,7 +21,7 @@ def entry(name: str, scopes: str) -> str:
 @pytest.fixture
 def api(place: Place) -> Iterator[httpx2.Client]:
     Broker(place).declare()
-    keys = [entry("one", "submit+read"), entry("reader", "read"), entry("slow", "read")]
+    keys = [entry("one", "submit+read"), entry("two", "submit"), entry("reader", "read")]
     with run_api(place, api_keys=",".join(keys)) as client:
         yield client
 
@@ -43,6 +43,16 @@ def test_job_is_submitted_and_read_with_a_key_and_not_without(api: httpx2.Client
     path = accepted.headers["Location"]
     assert code(api.get(path)) == (401, "unauthorized")
     assert api.get(path, headers=by("reader")).json()["state"] == "queued"
+
+
+def test_idempotency_key_of_one_caller_is_not_that_of_another(api: httpx2.Client) -> None:
+    def submitted(name: str) -> str:
+        headers = by(name) | {"Idempotency-Key": "same"}
+        job_id: str = api.post(SUM, json={"a": 2, "b": 3}, headers=headers).json()["id"]
+        return job_id
+
+    assert submitted("one") == submitted("one")
+    assert submitted("one") != submitted("two")
 
 
 def test_refusal_leaves_the_connection_usable(api: httpx2.Client) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request, Response
 
+from api.access import caller_name
 from api.errors import IdempotencyKeyReused
 
 _KEYS: Final = uuid.UUID("9c5b7d0e-4d0b-4a37-8f3f-5d1b0c6d2a90")
@@ -74,7 +75,7 @@ async def _idempotency(
 ) -> Idempotency:
     if key is None:
         return Idempotency(None, response)
-    name = f"{request.method} {request.url.path}\n{key}"
+    name = f"{caller_name(request)} {request.method} {request.url.path}\n{key}"
     return Idempotency(str(uuid.uuid5(_KEYS, name)), response)
 
 

@@ -37,7 +37,7 @@ class WorkerIoSettings(SharedSettings):
     fetch_allowed_hosts: HostList = Field(
         default="", description="Comma-separated, as HostAllowList reads it; empty is none."
     )
-    fetch_private_hosts: str = Field(
+    fetch_private_hosts: HostList = Field(
         default="",
         description="Those of the allowed hosts that may be at private addresses, written alike.",
     )
