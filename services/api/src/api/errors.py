@@ -348,13 +348,16 @@ def _example(error: type[ApiError]) -> dict[str, Any]:
 
 
 def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """Give the errors of an OpenAPI document their media type: FastAPI knows only JSON."""
+    """Give the errors of an OpenAPI document their media type: FastAPI knows that of the route."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():
                 content = response.get("content", {})
-                if MEDIA_TYPE in content and "application/json" in content:
-                    content[MEDIA_TYPE] |= content.pop("application/json")
+                for other in content.keys() - {MEDIA_TYPE} if MEDIA_TYPE in content else ():
+                    content[MEDIA_TYPE] |= content.pop(other)
+                for media in content.values():
+                    if "itemSchema" in media:  # a word of OpenAPI 3.2, and the document is 3.1
+                        media["schema"] = media.pop("itemSchema") | {"description": "Each event."}
     return document
 
 
