@@ -73,6 +73,10 @@ class Broker:
         }
         self._call("PUT", f"policies/{self._vhost}/full", json=policy)
 
+    def definitions(self) -> Any:  # noqa: ANN401 - JSON
+        """Return everything that is declared, as RabbitMQ exports it."""
+        return self._call("GET", f"definitions/{self._vhost}")
+
     def connections(self) -> list[str]:
         """Return the names of the connections; a new one is listed within a second or so."""
         return [found["name"] for found in self._call("GET", f"vhosts/{self._vhost}/connections")]

@@ -1,4 +1,16 @@
+"""What jobs travel through, as RabbitMQ knows it.
+
+deploy/rabbitmq/definitions/topology.json, which a broker imports when it starts, is a record of
+what declare_topology declares. After a change there, write it anew and read the diff:
+
+    TWINLANE_RECORD=1 pytest tests/integration/test_topology.py
+"""
+
+import json
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from amqp.exceptions import PreconditionFailed
@@ -8,6 +20,7 @@ from contracts.lanes import DELIVERY_LIMIT, Lane
 from integration.broker import Broker, headers_of
 from servers import eventually
 
+RECORDED: Final = Path(__file__).parents[2] / "deploy/rabbitmq/definitions/topology.json"
 DEAD_QUEUES = ["jobs.dead", "jobs.dead.notices"]
 READINGS = 30
 """More than RabbitMQ's default delivery limit of 20."""
@@ -31,6 +44,42 @@ def die_with(broker: Broker, queue: str) -> bool:
     """Take a message as a worker that dies with it; return whether there was one."""
     with broker.channel() as channel:
         return channel.basic_get(queue) is not None
+
+
+def test_definitions_that_the_broker_starts_with_are_what_is_declared(declared: Broker) -> None:
+    present = _as_file(declared.definitions())
+    if os.environ.get("TWINLANE_RECORD"):
+        RECORDED.write_text(present)
+    assert present == RECORDED.read_text(), __doc__
+
+
+def _as_file(definitions: dict[str, Any]) -> str:
+    """Return definitions of a virtual host as those of the default one, in a readable order."""
+    vhost = {"vhost": "/"}
+    sections = {"vhosts": [{"name": "/"}]} | {
+        kind: sorted(
+            (_known(each) | vhost for each in definitions[kind]),
+            key=lambda each: (
+                [str(each.get(name, "")) for name in ("source", "destination", "name")]
+                + [json.dumps(each, sort_keys=True)]
+            ),
+        )
+        for kind in ("exchanges", "queues", "bindings")
+    }
+    lines = (
+        f"  {json.dumps(kind)}: [\n    "
+        + ",\n    ".join(json.dumps(each, sort_keys=True) for each in entries)
+        + "\n  ]"
+        for kind, entries in sections.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _known(entry: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only some versions of RabbitMQ tell."""
+    told = {"name", "type", "durable", "auto_delete", "arguments"}
+    told |= {"source", "destination", "destination_type", "routing_key"}
+    return {name: value for name, value in entry.items() if name in told}
 
 
 def test_declaring_twice_is_harmless(declared: Broker) -> None:
