@@ -1,6 +1,6 @@
 """What jobs travel through, as RabbitMQ knows it.
 
-deploy/rabbitmq/definitions/topology.json, which a broker imports when it starts, is a record of
+deploy/rabbitmq/definitions/1-topology.json, which a broker imports when it starts, is a record of
 what declare_topology declares. After a change there, write it anew and read the diff:
 
     TWINLANE_RECORD=1 pytest tests/integration/test_topology.py
@@ -20,7 +20,7 @@ from contracts.lanes import DELIVERY_LIMIT, Lane
 from integration.broker import Broker, headers_of
 from servers import eventually
 
-RECORDED: Final = Path(__file__).parents[2] / "deploy/rabbitmq/definitions/topology.json"
+RECORDED: Final = Path(__file__).parents[2] / "deploy/rabbitmq/definitions/1-topology.json"
 DEAD_QUEUES = ["jobs.dead", "jobs.dead.notices"]
 READINGS = 30
 """More than RabbitMQ's default delivery limit of 20."""

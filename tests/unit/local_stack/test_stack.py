@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -80,7 +81,18 @@ def test_the_environment_wins_over_the_env_file_and_private_servers_over_both(
     assert settings.api_port == 8002
     assert api.env["API_PORT"] == "8002"
     assert api.env["LOG_LEVEL"] == "DEBUG"
-    assert api.env["BROKER_URL"] == stack.rabbitmq.broker_url
+    assert api.env["BROKER_URL"] == stack.rabbitmq.broker_url_of("api")
+
+
+def test_every_service_has_a_user_of_its_own_at_the_broker(root: Path) -> None:
+    stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
+    programs = {program.name: program for stage in stages for program in stage}
+    services = ("api", "worker-io", "worker-cpu", "beat", "flower")
+    accounts = {name: urlsplit(programs[name].env["BROKER_URL"]) for name in services}
+    assert {name: account.username for name, account in accounts.items()} == {
+        name: name for name in services
+    }
+    assert len({account.password for account in accounts.values()}) == len(services)
 
 
 def test_hosts_that_a_person_allows_join_the_stacks_own(

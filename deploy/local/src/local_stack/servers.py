@@ -6,6 +6,7 @@ folder used again has its data again.
 
 import secrets
 import socket
+import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,9 @@ from local_stack.ports import free_ports, is_free
 from local_stack.programs import ChildProcess, Program, basic_env
 
 USER: Final = "twinlane"
+"""Who may do everything."""
+SERVICE_USERS: Final = ("api", "worker-io", "worker-cpu", "beat", "flower")
+"""The users of RabbitMQ that the project's definitions have, besides."""
 
 # The wrapper that Debian puts on PATH switches to the user rabbitmq (who may not be able to reach
 # our folder) and refuses everybody but root. The script behind it does neither.
@@ -64,10 +68,10 @@ class PrivateServer(ABC):
         """Process ids, in the order of starting."""
         return [child.pid for child in self._children]
 
-    def _password(self) -> str:
+    def _password(self, name: str = "password") -> str:
         # Kept beside the data, which knows it too.
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "password"
+        path = self.folder / name
         if not path.exists():
             path.touch(mode=0o600)
             path.write_text(secrets.token_hex(16))
@@ -89,17 +93,21 @@ class PrivateServer(ABC):
 class RabbitMQServer(PrivateServer):
     """RabbitMQ 3.10 or later with its management plugin and its own epmd.
 
-    `config` is a rabbitmq.conf with settings of the project's, under those of a private server.
+    `project` is a folder with the project's rabbitmq.conf, which counts under the settings of a
+    private server, and with its definitions, which bring SERVICE_USERS.
     """
 
     def __init__(
-        self, folder: Path, management_port: int | None = None, config: Path | None = None
+        self, folder: Path, management_port: int | None = None, project: Path | None = None
     ) -> None:
         super().__init__(folder)
-        self._config = config
+        self._project = project
         self.port, free, self._dist_port, self._epmd_port = free_ports(4)
         self.management_port = management_port or free
         self.password = self._password()
+        self.passwords = {USER: self.password}
+        if project:
+            self.passwords |= {user: self._password(f"password-{user}") for user in SERVICE_USERS}
 
     @property
     def ports(self) -> list[int]:
@@ -109,12 +117,20 @@ class RabbitMQServer(PrivateServer):
     @property
     def broker_url(self) -> str:
         """AMQP URL of the default vhost."""
-        return f"amqp://{USER}:{self.password}@{self.host}:{self.port}//"
+        return self.broker_url_of(USER)
+
+    def broker_url_of(self, user: str) -> str:
+        """Return the AMQP URL of the default vhost for a user."""
+        return f"amqp://{user}:{self.passwords[user]}@{self.host}:{self.port}//"
 
     @property
     def management_url(self) -> str:
         """URL of the management API's server, with user and password."""
-        return f"http://{USER}:{self.password}@{self.host}:{self.management_port}"
+        return self.management_url_of(USER)
+
+    def management_url_of(self, user: str) -> str:
+        """Return the URL of the management API's server for a user."""
+        return f"http://{user}:{self.passwords[user]}@{self.host}:{self.management_port}"
 
     def programs(self) -> list[Program]:
         """Write the configuration and return epmd and the server."""
@@ -149,7 +165,7 @@ class RabbitMQServer(PrivateServer):
         config.touch(mode=0o600)
         config.write_text(
             f"""\
-{self._config.read_text() if self._config else ""}
+{self._settings_of_the_project()}
 listeners.tcp.1 = {self.host}:{self.port}
 management.tcp.ip = {self.host}
 management.tcp.port = {self.management_port}
@@ -164,6 +180,20 @@ log.file = false
 """
         )
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+
+    def _settings_of_the_project(self) -> str:
+        if not self._project:
+            return ""
+        definitions = self.folder / "definitions"
+        names = {f"RABBITMQ_{_variable(user)}_PASS": self.passwords[user] for user in SERVICE_USERS}
+        names |= {"RABBITMQ_DEFAULT_USER": USER, "RABBITMQ_DEFAULT_PASS": self.password}
+        subprocess.run(  # noqa: S603 - the project's own script
+            [str(self._project / "render-definitions"), str(definitions)],
+            env=basic_env(**names),
+            check=True,
+        )
+        settings = (self._project / "rabbitmq.conf").read_text()
+        return f"{settings}\nload_definitions = {definitions}"
 
     def _env(self) -> dict[str, str]:
         folder = str(self.folder)
@@ -253,6 +283,10 @@ maxmemory-policy noeviction
         except OSError:
             return False
         return "+PONG" in answers
+
+
+def _variable(user: str) -> str:
+    return user.upper().replace("-", "_")
 
 
 def _required(program: str) -> str:

@@ -129,14 +129,13 @@ class LocalStack:
         rabbitmq = RabbitMQServer(
             folder / "rabbitmq",
             management_port=int(chosen) if chosen else None,
-            config=deploy / "rabbitmq" / "rabbitmq.conf",
+            project=deploy / "rabbitmq",
         )
         redis = RedisServer(folder / "redis", config=deploy / "redis" / "redis.conf")
         (smtp_port,) = free_ports(1)
         wiring = {
-            "BROKER_URL": rabbitmq.broker_url,
             "RESULT_URL": f"{redis.url}0",
-            "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url,
+            "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url_of("api"),
             "API_HOST": HOST,
             "API_PORT": str(settings.api_port),
             "HTTPBIN_URL": f"http://{HOST}:{settings.httpbin_port}",
@@ -211,6 +210,7 @@ class LocalStack:
             "MAIL_FROM": "Twinlane <twinlane@localhost>",
             **chosen,
             **self._wiring,
+            "BROKER_URL": self.rabbitmq.broker_url_of(kind),
             **{name: _and_chosen(HOST, chosen.get(name)) for name in _FETCH_LISTS},
             **own,
         }
@@ -251,11 +251,11 @@ class LocalStack:
             argv=[sys.executable, "-m", "celery", "flower"],
             # Options by environment: a command line is for everybody to read.
             env=basic_env(
-                BROKER_URL=self.rabbitmq.broker_url,
+                BROKER_URL=self.rabbitmq.broker_url_of("flower"),
                 FLOWER_ADDRESS=HOST,
                 FLOWER_PORT=str(self.settings.flower_port),
                 FLOWER_BASIC_AUTH=self.settings.flower_basic_auth,
-                FLOWER_BROKER_API=f"{self.rabbitmq.management_url}/api/",
+                FLOWER_BROKER_API=f"{self.rabbitmq.management_url_of('flower')}/api/",
                 FLOWER_PERSISTENT="true",
                 FLOWER_DB=str(folder / "flower"),
                 FLOWER_STATE_SAVE_INTERVAL="60000",

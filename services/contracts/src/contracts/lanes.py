@@ -83,19 +83,8 @@ DEAD_LETTER_NOTICES: Final = _quorum(
 """A second copy of every dead message, to be read at once and shown in the job's state."""
 
 
-_LANES_AND_DEAD: Final[tuple[Exchange | Queue, ...]] = (
-    DEAD,
-    DEAD_LETTERS,
-    DEAD_LETTER_NOTICES,
-    JOBS,
-    *LANE_QUEUES,
-)
 _DELAYED: Final = Exchange(CELERY_DELAYED_DELIVERY_EXCHANGE, type="topic")
-_DELAYS: Final[tuple[Exchange | Queue, ...]] = (
-    _DELAYED,
-    *(Exchange(level_name(level), type="topic") for level in range(MAX_LEVEL + 1)),
-    *(Queue(level_name(level)) for level in range(MAX_LEVEL + 1)),
-)
+_DELAY_ENTRY: Final = Exchange(level_name(MAX_LEVEL), type="topic")
 
 
 class MissingTopologyError(ConnectionError):
@@ -113,24 +102,29 @@ class MissingTopologyError(ConnectionError):
 def declare_topology(connection: Connection, own: Collection[Queue] | None = None) -> None:
     """Make sure that all that jobs travel through is there. Any service may call it, in any order.
 
-    What is missing is declared. Of what is there, the queues of `own` (everything, by default) are
-    declared all the same, because that compares their arguments and mends their bindings; where
-    RabbitMQ refuses it to the connection's user, it is enough that they are there.
+    `own` are the queues that the connection's user may declare; None is for everything. What is
+    not one's own is declared only where there is nothing yet, as on a broker that was started
+    without our definitions. Declaring what is there compares its arguments and mends its bindings.
+
+    Where RabbitMQ refuses to declare something, it is enough that it is there.
 
     Raises:
-        amqp.exceptions.PreconditionFailed: a queue exists already with other arguments.
+        amqp.exceptions.PreconditionFailed: something exists already with other arguments.
         MissingTopologyError: something is missing and the user may not declare it.
 
     """
-    for thing in _LANES_AND_DEAD:
-        if own is None or thing in own or _first_missing(connection, [thing]):
-            _declare(connection, thing)
-    if own is None or _first_missing(connection, _DELAYS):
+    if own is None or _is_missing(connection, JOBS):
+        _declare(connection, DEAD)
+        for queue in (DEAD_LETTERS, DEAD_LETTER_NOTICES):
+            _declare(connection, queue)
         _declare_delays(connection)
+        own = LANE_QUEUES
+    for queue in own:
+        _declare(connection, queue)
 
 
 def _declare(connection: Connection, thing: Exchange | Queue) -> None:
-    with _content_if_there(connection, [thing]), connection.channel() as channel:
+    with _content_if_there(connection, thing), connection.channel() as channel:
         if isinstance(thing, Exchange):
             thing(channel).declare()
         else:
@@ -145,11 +139,13 @@ def _declare_queue(bound: Queue) -> None:
 
 
 def _declare_delays(connection: Connection) -> None:
-    with _content_if_there(connection, _DELAYS):
+    """Declare the levels of Celery's delayed delivery, and where they lead: to the lanes."""
+    with _content_if_there(connection, _DELAY_ENTRY):
         declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
-        with connection.channel() as channel:
-            for queue in LANE_QUEUES:
-                JOBS(channel).bind_to(_DELAYED.name, routing_key=_delayed_key(queue))
+    _declare(connection, JOBS)
+    with _content_if_there(connection, _DELAYED), connection.channel() as channel:
+        for queue in LANE_QUEUES:
+            JOBS(channel).bind_to(_DELAYED.name, routing_key=_delayed_key(queue))
 
 
 def _delayed_key(queue: Queue) -> str:
@@ -158,28 +154,24 @@ def _delayed_key(queue: Queue) -> str:
 
 
 @contextmanager
-def _content_if_there(
-    connection: Connection, things: Collection[Exchange | Queue]
-) -> Iterator[None]:
-    """Let RabbitMQ refuse to declare what is there already."""
+def _content_if_there(connection: Connection, thing: Exchange | Queue) -> Iterator[None]:
     try:
         yield
     except AccessRefused as exc:
-        if missing := _first_missing(connection, things):
-            raise MissingTopologyError(missing) from exc
+        if _is_missing(connection, thing):
+            raise MissingTopologyError(thing) from exc
 
 
-def _first_missing(
-    connection: Connection, things: Collection[Exchange | Queue]
-) -> Exchange | Queue | None:
-    """Ask, which needs no permission, and return the first of `things` that is not there."""
+def _is_missing(connection: Connection, thing: Exchange | Queue) -> bool:
+    """Say whether something is certainly not there."""
     with connection.channel() as channel:
-        for thing in things:
-            try:
-                if isinstance(thing, Exchange):
-                    thing(channel).declare(passive=True)
-                else:
-                    thing(channel).queue_declare(passive=True)
-            except NotFound:
-                return thing
-    return None
+        try:
+            if isinstance(thing, Exchange):
+                thing(channel).declare(passive=True)
+            else:
+                thing(channel).queue_declare(passive=True)
+        except NotFound:
+            return True
+        except AccessRefused:
+            return False  # since 4.2.6, RabbitMQ tells only those who may do something with it
+    return False
