@@ -99,9 +99,21 @@ def test_hosts_that_a_person_allows_join_the_stacks_own(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FETCH_ALLOWED_HOSTS", "example.com")
+    monkeypatch.setenv("FETCH_PRIVATE_HOSTS", "intranet.example.com")
     stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
     worker = next(p for stage in stages for p in stage if p.name == "worker-io")
     assert worker.env["FETCH_ALLOWED_HOSTS"] == "127.0.0.1,example.com"
+    assert worker.env["FETCH_PRIVATE_HOSTS"] == "127.0.0.1,intranet.example.com"
+
+
+def test_workers_of_one_host_have_different_names(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_NAME", "blue")
+    monkeypatch.setenv("CPU_WORKERS", "2")
+    stages = LocalStack.at(root / "stack", StackSettings.read(root)).stages()
+    names = [p.env["WORKER_NAME"] for stage in stages for p in stage if "WORKER_NAME" in p.env]
+    assert sorted(names) == ["blue-worker-cpu-1", "blue-worker-cpu-2", "blue-worker-io"]
 
 
 def test_a_mail_server_of_ones_own_replaces_the_private_one(

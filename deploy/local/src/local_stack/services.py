@@ -176,14 +176,14 @@ class LocalStack:
         heartbeat, scratch = folder / "heartbeat", folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         heartbeat.unlink(missing_ok=True)
-        return self._service(
-            kind,
-            name,
-            is_ready=heartbeat.exists,
-            HEARTBEAT_FILE=str(heartbeat),
-            SCRATCH_FOLDER=str(scratch),
-            BEAT_STATE_FILE=str(folder / "schedule"),
-        )
+        own = {
+            "HEARTBEAT_FILE": str(heartbeat),
+            "SCRATCH_FOLDER": str(scratch),
+            "BEAT_STATE_FILE": str(folder / "schedule"),
+        }
+        if chosen := self.settings.environment.get("WORKER_NAME"):
+            own["WORKER_NAME"] = f"{chosen}-{name}"  # all are on one host: a name for each
+        return self._service(kind, name, is_ready=heartbeat.exists, **own)
 
     def _service(
         self,
@@ -237,6 +237,7 @@ class LocalStack:
                 *(sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}"),
                 # /delay holds a thread for as long as it takes, and a fan-out calls many at once.
                 *("--worker-class", "gthread", "--threads", "200", "--log-level", "warning"),
+                "--no-control-socket",  # it would be in the person's home folder
                 "httpbin:app",
             ],
             env=basic_env(),
@@ -264,6 +265,7 @@ class LocalStack:
             ),
             cwd=folder,
             is_ready=lambda: _answers(f"http://{HOST}:{self.settings.flower_port}/healthcheck"),
+            stop_within_seconds=self.settings.stop_grace_seconds,
         )
 
 

@@ -47,7 +47,7 @@ class StackSettings:
             io_workers=_number(values, "IO_WORKERS", 1),
             cpu_workers=_number(values, "CPU_WORKERS", 1),
             # Longer than an ordinary job, so that a stop is rarely the reason to repeat one.
-            stop_grace_seconds=_number(values, "STOP_GRACE_SECONDS", 30),
+            stop_grace_seconds=_number(values, "STOP_GRACE_SECONDS", 60),
             flower_basic_auth=values.get("FLOWER_BASIC_AUTH", "twinlane:twinlane"),
             docker=_docker(values.get("DOCKER")),
         )
