@@ -58,12 +58,18 @@ test-e2e: $(READY) ## Run the tests against a whole stack
 	$(BIN)/pytest tests/e2e
 
 .PHONY: check
-check: $(READY) ## Check format, lint, types, imports and unit tests
+check: $(READY) ## Check format, lint, types, imports, unit tests, secrets and known vulnerabilities
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
+	$(BIN)/python checks/no_secrets.py
+	@$(MAKE) --no-print-directory audit
+
+.PHONY: audit
+audit: $(READY) ## Ask for known vulnerabilities of the locked packages
+	$(BIN)/python checks/advisories.py
 
 .PHONY: format
 format: $(READY) ## Format the code and fix what can be fixed
