@@ -58,7 +58,14 @@ def _container() -> Iterator[StackBroker]:
         .with_envs(RABBITMQ_DEFAULT_USER=USER, RABBITMQ_DEFAULT_PASS=passwords[USER], **variables)
         .with_volume_mapping(_PROJECT, "/opt/twinlane/rabbitmq")
         .with_volume_mapping(_PROJECT / "rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf")
-        .with_kwargs(entrypoint=["/opt/twinlane/rabbitmq/start"], user="rabbitmq")
+        .with_kwargs(
+            entrypoint=["/opt/twinlane/rabbitmq/start"],
+            user="rabbitmq",
+            read_only=True,
+            tmpfs={"/tmp": ""},  # noqa: S108 - in the container
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+        )
         .waiting_for(
             HttpWaitStrategy(15672, "/api/health/checks/port-listener/5672")
             .with_basic_credentials(USER, passwords[USER])

@@ -112,6 +112,21 @@ def test_broker_and_results_keep_their_data_over_a_restart(tmp_path: Path) -> No
         assert redis.Redis.from_url(store.url).get("key") == b"still here"
 
 
+def test_definitions_are_imported_whenever_the_broker_starts(tmp_path: Path) -> None:
+    project = Path(__file__).parents[2] / "deploy/rabbitmq"
+    rabbitmq = RabbitMQServer(tmp_path / "rabbitmq", project=project)
+    with rabbitmq, httpx2.Client(base_url=f"{rabbitmq.management_url}/api") as api:
+        api.delete("/queues/%2F/jobs.io").raise_for_status()
+        api.put("/users/beat", json={"password": "changed", "tags": ""}).raise_for_status()
+        api.put("/users/somebody", json={"password": "new", "tags": ""}).raise_for_status()
+    with rabbitmq, httpx2.Client(base_url=f"{rabbitmq.management_url}/api") as api:
+        names = {queue["name"] for queue in api.get("/queues/%2F").raise_for_status().json()}
+        assert {"jobs.io", "jobs.cpu"} <= names
+        with kombu.Connection(rabbitmq.broker_url_of("beat")) as connection:
+            connection.connect()
+        assert api.get("/users/somebody").is_success  # nothing is removed
+
+
 def _quorum(connection: kombu.Connection) -> Any:  # noqa: ANN401 - kombu's SimpleQueue has no types
     return connection.SimpleQueue("kept", queue_args={"x-queue-type": "quorum"})
 
