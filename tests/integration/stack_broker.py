@@ -58,11 +58,11 @@ def _container() -> Iterator[StackBroker]:
         .with_envs(RABBITMQ_DEFAULT_USER=USER, RABBITMQ_DEFAULT_PASS=passwords[USER], **variables)
         .with_volume_mapping(_PROJECT, "/opt/twinlane/rabbitmq")
         .with_volume_mapping(_PROJECT / "rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf")
+        .with_tmpfs_mount("/tmp")  # noqa: S108 - in the container
         .with_kwargs(
             entrypoint=["/opt/twinlane/rabbitmq/start"],
             user="rabbitmq",
             read_only=True,
-            tmpfs={"/tmp": ""},  # noqa: S108 - in the container
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
         )
