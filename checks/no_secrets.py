@@ -10,11 +10,11 @@ from detect_secrets.settings import default_settings
 
 ALLOWED: Final = {
     "password",  # the word itself, where an address is described
-    "secret",  # in tests: part of an address that must be refused
-    "hidden",  # in tests: what must not be shown
-    "nothing",  # in tests: of the user nobody, who connects to no broker
 }
 """What looks like a secret and is none."""
+
+_MADE_UP_IN_TESTS: Final = {"Basic Auth Credentials", "Secret Keyword"}
+"""Kinds that go by the word beside them. Tests are full of invented passwords, which are none."""
 
 
 def main() -> int:
@@ -36,7 +36,8 @@ def find_secrets() -> Iterator[str]:
     with default_settings():
         secrets.scan_files(*filter(None, listed.stdout.split("\0")))
     for name, secret in secrets:
-        if secret.secret_value not in ALLOWED:
+        made_up = name.startswith("tests/") and secret.type in _MADE_UP_IN_TESTS
+        if not made_up and secret.secret_value not in ALLOWED:
             yield f"{name}:{secret.line_number}: {secret.type}"
 
 

@@ -68,6 +68,14 @@ def test_planted_secret_is_found_and_not_shown(repository: Path, line: str, kind
     assert (done.returncode, done.stdout) == (1, f"settings.py:2: {kind}\n")
 
 
+def test_test_may_invent_a_password_but_not_hold_a_key(repository: Path) -> None:
+    (repository / "tests").mkdir()
+    line = "url = 'amqp://api:" + "k3Jh8sPq2@rabbitmq//'\nkey = 'AKIA" + "Q3EGRZ5TV7WX4Y6N'\n"
+    track(repository, "tests/test_x.py", line)
+    done = run("no_secrets.py", cwd=repository)
+    assert (done.returncode, done.stdout) == (1, "tests/test_x.py:2: AWS Access Key\n")
+
+
 def test_placeholders_and_files_that_git_does_not_know_are_no_secrets(repository: Path) -> None:
     track(repository, "readme.md", "amqp://user:password@host:5672/vhost\n")
     (repository / ".env").write_text("AWS_KEY=AKIA" + "Q3EGRZ5TV7WX4Y6N\n")
