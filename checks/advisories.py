@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -55,19 +56,27 @@ def _unreachable(url: str) -> str | None:
 
 
 def _audit(locked: list[str], url: str) -> int:
+    """Ask in rounds: a name may be locked in several versions, and pip-audit takes one of each."""
+    rounds: dict[int, list[str]] = {}
+    times_seen: Counter[str] = Counter()
+    for package in locked:
+        name = package.partition("==")[0]
+        rounds.setdefault(times_seen[name], []).append(package)
+        times_seen[name] += 1
+    return max([_pip_audit(packages, url) for packages in rounds.values()], default=0)
+
+
+def _pip_audit(packages: list[str], url: str) -> int:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
-        requirements.write("\n".join(locked))
+        requirements.write("\n".join(packages))
         requirements.flush()
-        done = subprocess.run(  # noqa: S603 - fixed command
-            [
-                *(sys.executable, "-m", "pip_audit", "--requirement", requirements.name),
-                *("--disable-pip", "--no-deps", "--strict", "--progress-spinner", "off"),
-                *("--vulnerability-service", "osv", "--osv-url", url),
-                *(option for advisory in IGNORED for option in ("--ignore-vuln", advisory)),
-            ],
-            check=False,
-        )
-    return done.returncode
+        command = [
+            *(sys.executable, "-m", "pip_audit", "--requirement", requirements.name),
+            *("--disable-pip", "--no-deps", "--strict", "--progress-spinner", "off"),
+            *("--vulnerability-service", "osv", "--osv-url", url),
+            *(option for advisory in IGNORED for option in ("--ignore-vuln", advisory)),
+        ]
+        return subprocess.run(command, check=False).returncode  # noqa: S603 - our own command
 
 
 def _say(text: str) -> None:

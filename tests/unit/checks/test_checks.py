@@ -21,6 +21,11 @@ version = "1.0"
 source = { registry = "https://pypi.org/simple" }
 
 [[package]]
+name = "harmless"
+version = "2.0"
+source = { registry = "https://pypi.org/simple" }
+
+[[package]]
 name = "%s"
 version = "2.0"
 source = { registry = "https://pypi.org/simple" }
@@ -149,5 +154,5 @@ def test_advisories_that_can_not_be_asked_are_said_last(
     done = audit(tmp_path, "sound", OSV_URL=nowhere, **env)
     assert done.returncode == code
     assert done.stderr.splitlines()[-1].startswith(
-        "NOT CHECKED: known vulnerabilities of 2 locked packages."
+        "NOT CHECKED: known vulnerabilities of 3 locked packages."
     )
