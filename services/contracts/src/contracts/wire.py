@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from celery import Celery
 from celery.backends.redis import RedisBackend
 from kombu.serialization import dumps
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 
 from contracts.cancellation import RunningJobs
 from contracts.lanes import LANE_QUEUES, Lane
@@ -85,9 +85,10 @@ class ResultBackend(RedisBackend):
         """Do nothing."""
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """Say whether Redis may be back, or writable, when it is asked again."""
+        """Say whether Redis may be back, or writable, or left alone, when it is asked again."""
         passing = isinstance(exc, ResponseError) and any(code in str(exc) for code in _UNWRITABLE)
-        return passing or bool(super().exception_safe_to_retry(exc))
+        disturbed = isinstance(exc, WatchError)  # the API reopens a requeued job too
+        return passing or disturbed or bool(super().exception_safe_to_retry(exc))
 
     def create_record(self, record: JobRecord) -> bool:
         """Write the record of a new job; return False if there is one of its id already."""
