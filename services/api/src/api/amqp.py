@@ -1,8 +1,8 @@
 """A connection to RabbitMQ on the event loop that can be given up at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -16,7 +16,36 @@ LOST_CONNECTION: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, 
 """What aiormq raises when RabbitMQ went away or refused."""
 
 _HEARTBEAT_SECONDS: Final = 10
+_CANCEL_AGAIN_SECONDS: Final = 0.2
 _CLOSE_SECONDS: Final = 1.0
+
+
+@contextmanager
+def losses_as_errors() -> Iterator[None]:
+    """Make a lost connection an error also where aiormq cancels what waits on it.
+
+    Raises:
+        ConnectionError: aiormq has cancelled this task's wait, and nobody else.
+
+    """
+    try:
+        yield
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ConnectionError("the connection was lost") from exc
+
+
+async def stop_task(task: asyncio.Task[None]) -> None:
+    """Cancel a task that waits on a connection, and return when it has ended.
+
+    More than once, if need be: aiormq makes an error of its own of a cancel that meets it as the
+    connection ends, and the task would go on.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 class _AbortableTransport(TransportFactory):
@@ -56,7 +85,8 @@ class AmqpConnection:
         """
         url = URL(broker_url).update_query(heartbeat=_HEARTBEAT_SECONDS)
         transport = _AbortableTransport(url)
-        return cls(await aiormq.connect(url, transport_factory=transport), transport)
+        with losses_as_errors():
+            return cls(await aiormq.connect(url, transport_factory=transport), transport)
 
     async def close(self) -> None:
         """Close it in good manners."""

@@ -14,27 +14,24 @@ from typing import Final, NamedTuple, cast
 
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
-from aiormq.exceptions import (
-    AMQPError,
-    ChannelInvalidStateError,
-    DeliveryError,
-    PublishError,
-)
+from aiormq.exceptions import DeliveryError, PublishError
 from celery import Celery
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 from pamqp.commands import Basic
 
-from api.amqp import AmqpConnection
+from api.amqp import LOST_CONNECTION, AmqpConnection, losses_as_errors
 from api.errors import BrokerUnavailable, LaneFull, OutcomeUnknown
 from contracts.lanes import JOBS, declare_topology
 from contracts.records import JobRecord
 from contracts.tasks import CATALOGUE
-from contracts.wire import PERSISTENT, build_message
+from contracts.wire import PERSISTENT, JobMessage, build_message
+
+_OPEN_SECONDS: Final = 5.0
+"""What opening may take; those who wait for it give up sooner."""
 
 _READY_SECONDS: Final = 0.1
 """What a blocked connection is given to be unblocked: nothing is gained by waiting for memory."""
 _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
-_LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 
 logger = logging.getLogger(__name__)
 
@@ -107,28 +104,21 @@ class Publisher:
         sent_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline):
-                await link.channel.basic_publish(
-                    message.body,
-                    exchange=exchange,
-                    routing_key=routing_key,
-                    properties=Basic.Properties(
-                        headers=message.headers,
-                        content_type=message.content_type,
-                        content_encoding=message.content_encoding,
-                        correlation_id=message.correlation_id,
-                        delivery_mode=PERSISTENT,
-                        message_id=record.id,
-                        timestamp=record.submitted_at,
-                    ),
-                    mandatory=True,
-                    wait=False,  # else each publish would hold the channel until the socket drains
-                )
+                with losses_as_errors():
+                    await link.channel.basic_publish(
+                        message.body,
+                        exchange=exchange,
+                        routing_key=routing_key,
+                        properties=_properties(record, message),
+                        mandatory=True,
+                        wait=False,  # else each would hold the channel until the socket drains
+                    )
         except PublishError as exc:
             self._declare_again()
             raise BrokerUnavailable(f"No queue takes {routing_key!r}: it is not declared.") from exc
         except DeliveryError as exc:
             raise LaneFull(f"The queue {record.lane!r} refused the job: it is full.") from exc
-        except (TimeoutError, *_LOST_CONNECTION) as exc:
+        except LOST_CONNECTION as exc:  # a timeout is an OSError, too
             await self._give_up_if_silent(link, sent_at)
             raise OutcomeUnknown(record.id) from exc
         self._last_confirm = asyncio.get_running_loop().time()
@@ -144,11 +134,12 @@ class Publisher:
         link = await self._link(deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                # A channel of its own: asking for a queue that is missing closes the channel.
-                channel = await link.connection.amqp.channel(publisher_confirms=False)
-                counts = {name: await _count(channel, name) for name in names}
-                await channel.close()
-        except (TimeoutError, *_LOST_CONNECTION) as exc:
+                with losses_as_errors():
+                    # A channel of its own: asking for a queue that is missing closes the channel.
+                    channel = await link.connection.amqp.channel(publisher_confirms=False)
+                    counts = {name: await _count(channel, name) for name in names}
+                    await channel.close()
+        except LOST_CONNECTION as exc:
             reason = str(exc) or "no answer in time"
             raise BrokerUnavailable(f"The queues can't be counted: {reason}.") from exc
         return counts
@@ -166,20 +157,22 @@ class Publisher:
             self._opening = asyncio.create_task(self._open())
         try:
             async with asyncio.timeout_at(deadline):
-                # Shielded: who gives up waiting must not cancel it for the others.
-                return await asyncio.shield(self._opening)
+                with losses_as_errors():
+                    # Shielded: who gives up waiting must not cancel it for the others.
+                    return await asyncio.shield(self._opening)
         except TimeoutError as exc:
             raise BrokerUnavailable("RabbitMQ does not answer; nothing was queued.") from exc
-        except _LOST_CONNECTION as exc:
+        except LOST_CONNECTION as exc:
             reason = str(exc) or type(exc).__name__
             raise BrokerUnavailable(f"RabbitMQ refused: {reason}; nothing was queued.") from exc
 
     async def _open(self) -> _Link:
         # Declared anew with each connection: the broker may have come back empty.
         await asyncio.to_thread(self._declare)
-        connection = await AmqpConnection.open(self._celery.conf.broker_url)
-        logger.info("connected to RabbitMQ")
-        channel = await connection.amqp.channel(publisher_confirms=True, on_return_raises=True)
+        async with asyncio.timeout(_OPEN_SECONDS):
+            connection = await AmqpConnection.open(self._celery.conf.broker_url)
+            logger.info("connected to RabbitMQ")
+            channel = await connection.amqp.channel(publisher_confirms=True, on_return_raises=True)
         return _Link(connection, cast("Channel", channel))  # the abstract type knows no `wait`
 
     async def _give_up_if_silent(self, link: _Link, since: float) -> None:
@@ -221,6 +214,18 @@ def _address(record: JobRecord, now: datetime) -> tuple[str, str]:
         return JOBS.name, queue
     delay_seconds = math.ceil((record.run_at - now).total_seconds())
     return _DELAY_EXCHANGE, calculate_routing_key(delay_seconds, queue)
+
+
+def _properties(record: JobRecord, message: JobMessage) -> Basic.Properties:
+    return Basic.Properties(
+        headers=message.headers,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        correlation_id=message.correlation_id,
+        delivery_mode=PERSISTENT,
+        message_id=record.id,
+        timestamp=record.submitted_at,
+    )
 
 
 def _is_open(opening: "asyncio.Task[_Link]") -> bool:

@@ -11,12 +11,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from api.amqp import stop_task
 from api.errors import ApiError, JobNotFound, ResultsUnavailable
 from api.job_store import JobStore
 from api.publisher import Publisher
 from contracts.records import FAILURE_STATE, JobRecord, JobState
 
-_CANCEL_AGAIN_SECONDS: Final = 0.2
 _PAUSE_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,8 @@ class Settlement:
 
     async def close(self) -> None:
         """Stop; the marks stay."""
-        while self._worker and not self._worker.done():
-            # More than once: aiormq makes an error of its own of a cancel that meets it as the
-            # connection ends, and the worker would go on.
-            self._worker.cancel()
-            await asyncio.wait([self._worker], timeout=_CANCEL_AGAIN_SECONDS)
+        if self._worker:
+            await stop_task(self._worker)
 
     async def take(self, records: Sequence[JobRecord]) -> None:
         """Take over jobs whose outcome is unknown.

@@ -16,7 +16,7 @@ from amqp.exceptions import AMQPError
 from celery import Celery
 from pydantic import ValidationError
 
-from api.amqp import LOST_CONNECTION, connected
+from api.amqp import LOST_CONNECTION, connected, losses_as_errors, stop_task
 from api.dead_letter import REJECTED_REASON, Death
 from api.errors import JobNotFound, ResultsUnavailable
 from api.job_lives import JobLives
@@ -49,23 +49,22 @@ class Undertaker:
     async def close(self) -> None:
         """Stop; notices that are not done go back to their queue."""
         if self._running:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await stop_task(self._running)
 
     async def _run(self) -> None:
         while True:
             try:
-                async with connected(self._celery.conf.broker_url, _CONNECT_SECONDS) as connection:
-                    await self._consume(connection)
+                with losses_as_errors():
+                    await self._connect_and_consume()
             except ChannelNotFoundEntity:
                 await asyncio.to_thread(self._declare)
-            except asyncio.CancelledError:
-                if _is_being_cancelled():
-                    raise
-                # Otherwise it is aiormq's, for what waited on a connection that was lost.
             except Exception as exc:  # noqa: BLE001 - whatever it is, deaths must be seen again
                 logger.warning("no notices of dead messages, again in a second: %r", exc)
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _connect_and_consume(self) -> None:
+        async with connected(self._celery.conf.broker_url, _CONNECT_SECONDS) as connection:
+            await self._consume(connection)
 
     async def _consume(self, connection: AbstractConnection) -> None:
         """Take notices until the connection is lost or the broker takes the queue away."""
@@ -121,8 +120,3 @@ class Undertaker:
     async def _has_ended(self, job_id: str) -> bool:
         snapshot = await self._store.snapshot(job_id)
         return snapshot.status.state.is_terminal
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
