@@ -25,7 +25,7 @@ from contracts.tasks import TaskSpec
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 100
 """Publishes of one batch that wait for their confirms at the same time."""
 
 _AFTERWARDS_SECONDS: Final = 0.4
