@@ -10,6 +10,7 @@ from kombu import Connection, Message
 
 from contracts.lanes import declare_topology
 from integration.place import Place
+from servers import eventually
 
 
 class Broker:
@@ -36,6 +37,12 @@ class Broker:
             count: int = channel.queue_declare(queue, passive=True).message_count
             return count
 
+    def unacknowledged(self, queue: str) -> int:
+        """Return how many messages consumers hold; management knows it."""
+        url = f"queues/{self._vhost}?disable_stats=true&enable_queue_totals=true"
+        held = {found["name"]: found["messages_unacknowledged"] for found in self._call("GET", url)}
+        return int(held[queue])
+
     def publish(
         self,
         queue: str,
@@ -60,9 +67,42 @@ class Broker:
             raw = channel.basic_get(queue, no_ack=True)
             return channel.message_to_python(raw) if raw else None
 
+    def reject(self, queue: str) -> None:
+        """Take the next message and refuse it for good, as a worker that can't read it."""
+        with self.channel() as channel:
+            channel.basic_reject(self._next(channel, queue).delivery_tag, requeue=False)
+
+    def die_with(self, queue: str) -> None:
+        """Take the next message as a worker that dies with it, until the broker gives it up."""
+        dead = self.ready("jobs.dead")
+        while not eventually(lambda: self.ready("jobs.dead") > dead, 0.2):
+            with self.channel() as channel:
+                channel.basic_get(queue)
+
+    def _next(self, channel: Any, queue: str) -> Any:  # noqa: ANN401 - kombu's types know too little
+        found: list[Any] = []
+
+        def take() -> bool:
+            found.append(channel.basic_get(queue))
+            return found[-1] is not None
+
+        assert eventually(take), f"nothing comes to {queue}"
+        return found[-1]
+
     def delete_queue(self, queue: str) -> None:
         with self.channel() as channel:
             channel.queue_delete(queue)
+
+    def purge(self, queue: str) -> None:
+        with self.channel() as channel:
+            channel.queue_purge(queue)
+
+    @contextmanager
+    def limited_queue(self, queue: str, messages: int) -> Iterator[None]:
+        """Make a queue full from that many messages on, inside."""
+        self.limit_queue(queue, messages)
+        yield
+        self._call("DELETE", f"policies/{self._vhost}/full")
 
     def limit_queue(self, queue: str, messages: int) -> None:
         """Make a queue full from that many messages on."""
@@ -76,6 +116,15 @@ class Broker:
     def definitions(self) -> Any:  # noqa: ANN401 - JSON
         """Return everything that is declared, as RabbitMQ exports it."""
         return self._call("GET", f"definitions/{self._vhost}")
+
+    def expire_queue(self, queue: str, milliseconds: int) -> None:
+        """Let a queue keep messages for so long only."""
+        policy = {
+            "pattern": f"^{queue}$",
+            "definition": {"message-ttl": milliseconds},
+            "apply-to": "queues",
+        }
+        self._call("PUT", f"policies/{self._vhost}/short-lived", json=policy)
 
     def connections(self) -> list[str]:
         """Return the names of the connections; a new one is listed within a second or so."""

@@ -1,15 +1,22 @@
 """A connection to RabbitMQ on the event loop that can be given up at once."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
+LOST_CONNECTION: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
+"""What aiormq raises when RabbitMQ went away or refused."""
+
 _HEARTBEAT_SECONDS: Final = 10
+_CLOSE_SECONDS: Final = 1.0
 
 
 class _AbortableTransport(TransportFactory):
@@ -61,3 +68,23 @@ class AmqpConnection:
         For a connection whose other end has fallen silent, where good manners take for ever.
         """
         self._transport.abort()
+
+
+@asynccontextmanager
+async def connected(broker_url: str, timeout_seconds: float) -> AsyncIterator[AbstractConnection]:
+    """Open a connection of one's own and be rid of it in the end, whatever has become of it.
+
+    Raises:
+        AMQPError, OSError: it can't be opened, or not in time.
+
+    """
+    async with asyncio.timeout(timeout_seconds):
+        connection = await AmqpConnection.open(broker_url)
+    try:
+        yield connection.amqp
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()
+        except LOST_CONNECTION:
+            connection.abort()

@@ -150,7 +150,7 @@ class JobStore:
     ) -> None:
         """End a job that no worker will end, unless it has ended already."""
         key = meta_key(record.id)
-        meta = _end_meta(record.id, status, error_type, message, requeues)
+        meta = end_meta(record.id, status, error_type, message, requeues)
         async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
             pipeline.set(key, meta, nx=True, exat=record.expires_at)
             pipeline.publish(key, meta)
@@ -298,7 +298,7 @@ def _time(raw: bytes | None) -> datetime | None:
     return None if raw is None else datetime.fromisoformat(raw.decode())
 
 
-def _end_meta(task_id: str, status: str, error_type: str, message: str, requeues: int) -> str:
+def end_meta(task_id: str, status: str, error_type: str, message: str, requeues: int) -> str:
     """Return what Celery's backend would have written."""
     error = {"exc_type": error_type, "exc_message": [message], "exc_module": "contracts.errors"}
     meta: dict[str, Any] = {

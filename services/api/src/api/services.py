@@ -12,11 +12,13 @@ from obstore.store import ObjectStore
 from api.admission import Admission
 from api.broker_stats import BrokerStats
 from api.cancelling import Canceller
+from api.job_lives import JobLives
 from api.job_store import JobStore
 from api.publisher import Publisher
 from api.settings import ApiSettings
 from api.settlement import Settlement
 from api.submission import Submitter
+from api.undertaker import Undertaker
 from api.uploads import Uploads
 from api.waiting import StateChanges
 from contracts.storage import open_storage
@@ -51,9 +53,12 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     uploads = Uploads(storage, settings.max_upload_bytes)
     settlement = Settlement(store, publisher, settings.settle_seconds)
     canceller = Canceller(store, celery)
+    lives = JobLives(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    undertaker = Undertaker(celery, store, lives)
     changes.start()
     publisher.start()
     settlement.start()
+    undertaker.start()
     try:
         async with (
             httpx2.AsyncClient() as upstream,
@@ -80,6 +85,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     finally:
         await canceller.close()
         await settlement.close()
+        await undertaker.close()
         await changes.close()
         await publisher.close()
         await store.close()

@@ -1,0 +1,102 @@
+"""A dead letter: what it tells of its job and its end, by the headers of Celery and RabbitMQ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from contracts.lanes import DELIVERY_LIMIT
+from contracts.records import REQUEUES_HEADER
+
+DELIVERY_LIMIT_REASON: Final = "delivery_limit"
+REJECTED_REASON: Final = "rejected"
+
+_STORIES: Final = {
+    DELIVERY_LIMIT_REASON: "each ended with the death of its worker or of its connection",
+    REJECTED_REASON: "a worker could not read it or could not send it on",
+    "expired": "it waited longer than its queue keeps messages",
+    "maxlen": "its queue was full",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a message ended; what is not known of a foreign message is None."""
+
+    job_id: str | None
+    task_id: str | None
+    """The job's id, or that of the stage that died."""
+    task: str | None
+    queue: str | None
+    reason: str
+    count: int
+    """How often a message died in this queue for this reason."""
+    died_at: datetime | None
+    submitted_at: datetime | None
+    deliveries: int | None
+    """How often a worker got it. RabbitMQ before 4.3 tells it only by the limit."""
+    requeues: int
+    """How often the job had been taken out of the dead letters before."""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, Any] | None) -> "Death":
+        """Read the headers of a dead message; anybody may have written them."""
+        headers = headers or {}
+        last = _last_death(headers)
+        reason = _text(last.get("reason")) or "unknown"
+        task_id = _text(headers.get("id"))
+        return cls(
+            job_id=_text(headers.get("root_id")) or task_id,
+            task_id=task_id,
+            task=_text(headers.get("task")),
+            queue=_text(last.get("queue")),
+            reason=reason,
+            count=_number(last.get("count")) or 1,
+            died_at=_moment(last.get("time")),
+            submitted_at=_moment(headers.get("submitted_at")),
+            deliveries=_deliveries(headers, reason),
+            requeues=_number(headers.get(REQUEUES_HEADER)) or 0,
+        )
+
+    @property
+    def story(self) -> str:
+        """Tell in a sentence why the broker gave the message up."""
+        many = "y" if self.deliveries == 1 else "ies"
+        after = f" after {self.deliveries} deliver{many}" if self.deliveries else ""
+        told = f"the broker gave it up{after} ({self.reason})"
+        return f"{told}: {_STORIES[self.reason]}" if self.reason in _STORIES else told
+
+
+def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the newest entry: x-first-death-* tells of the delay queue, for a job tried again."""
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        return deaths[0]
+    return {}
+
+
+def _deliveries(headers: Mapping[str, Any], reason: str) -> int | None:
+    if reason == DELIVERY_LIMIT_REASON:
+        return DELIVERY_LIMIT + 1
+    # RabbitMQ 4.3, which writes both, carries the lane's count over into the dead letters and does
+    # not count readers that put back. Before, the dead letters' queue counts anew, readers too.
+    if reason == REJECTED_REASON and "x-acquired-count" in headers:
+        return _number(headers.get("x-delivery-count"))
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _moment(value: object) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) and value.tzinfo else None

@@ -1,0 +1,100 @@
+"""What the API writes of a job's end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from api.dead_letter import DELIVERY_LIMIT_REASON, Death
+from api.errors import ResultsUnavailable
+from api.job_store import end_meta
+from contracts.records import (
+    FAILURE_STATE,
+    PROGRESS_STATE,
+    STARTED_STATE,
+    Attempt,
+    AttemptError,
+    Meta,
+    Running,
+    attempts_key,
+    meta_key,
+    requeues_key,
+    running_key,
+)
+
+_LOST: Final = AttemptError(
+    type="WorkerLost", message="the worker was lost before the attempt ended"
+)
+
+
+class JobLives:
+    """Ends jobs that the broker gave up."""
+
+    def __init__(self, redis: Redis, timeout_seconds: float, job_ttl_seconds: int) -> None:
+        self._redis = redis
+        self._timeout_seconds = timeout_seconds
+        self._job_ttl_seconds = job_ttl_seconds
+
+    async def end(self, job_id: str, death: Death) -> bool:
+        """Write that a job failed with its message; return False if this life of it had ended.
+
+        Raises:
+            ResultsUnavailable: Redis does not answer, or somebody wrote at the same time.
+
+        """
+        key, running = meta_key(job_id), running_key(death.task_id or job_id)
+        async with self._bounded(), self._redis.pipeline() as transaction:
+            watched = (key, running, requeues_key(job_id))
+            await transaction.watch(*watched)
+            raw_end, raw_running, requeues = await transaction.mget(*watched)
+            end = _meta(raw_end)
+            has_ended = end and end.is_end and end.requeues >= death.requeues
+            if has_ended or int(requeues or 0) > death.requeues:
+                return False
+            transaction.multi()  # type: ignore[no-untyped-call]
+            meta = end_meta(job_id, FAILURE_STATE, "DeadLettered", death.story, death.requeues)
+            transaction.set(key, meta, ex=self._job_ttl_seconds)
+            if attempt := _lost_attempt(_meta(raw_running), death):
+                transaction.rpush(attempts_key(job_id), attempt.model_dump_json())
+                transaction.expire(attempts_key(job_id), self._job_ttl_seconds)
+                transaction.delete(running)  # told, and not to be told again
+            transaction.publish(key, meta)
+            await transaction.execute()
+        return True
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                yield
+        except TimeoutError as exc:
+            raise ResultsUnavailable("Redis did not answer in time.") from exc
+        except (RedisError, OSError) as exc:
+            raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
+
+
+def _meta(raw: bytes | str | None) -> Meta | None:
+    return Meta.model_validate_json(raw) if raw else None
+
+
+def _lost_attempt(meta: Meta | None, death: Death) -> Attempt | None:
+    """Return the run that the message died with, which no worker was left to tell of."""
+    if meta is None or death.reason != DELIVERY_LIMIT_REASON or meta.requeues != death.requeues:
+        return None
+    if meta.status not in {STARTED_STATE, PROGRESS_STATE}:
+        return None
+    running = Running.model_validate(meta.result or {})
+    ended_at = death.died_at or datetime.now(UTC)
+    return Attempt(
+        number=running.attempt,
+        task=death.task or "unknown",
+        worker=running.worker or "unknown",
+        started_at=running.started_at or ended_at,
+        ended_at=ended_at,
+        error=_LOST,
+        requeues=death.requeues,
+    )
