@@ -281,6 +281,21 @@ def test_jobs_of_both_lanes_run_with_a_user_for_each_service(
         assert stats["queues"]["jobs.io"]["consumers"] == 1
 
 
+def test_api_shows_and_requeues_the_dead_with_its_own_user(of: Callable[[str], Place]) -> None:
+    with run_api(of("api"), fetch_allowed_hosts="*.test") as api:
+        with run_lane_worker(of("worker-io"), Lane.IO):
+            job = ended(api, "io.fetch_url", url="http://rejects.test/")
+
+        def letters() -> list[str]:
+            found = api.get("/v1/dead-letters").raise_for_status().json()["dead_letters"]
+            return [letter["id"] for letter in found if letter["job"] == job["id"]]
+
+        assert eventually(lambda: len(letters()) == 1)
+        answer = api.post("/v1/dead-letters/requeue", json={"ids": letters()})
+        assert len(answer.raise_for_status().json()["requeued"]) == 1
+        assert letters() == []
+
+
 def ended(api: httpx2.Client, task: str, delay: int | None = None, **args: object) -> Any:  # noqa: ANN401 - JSON
     """Run a job to its end and return it."""
     answer = api.post(

@@ -7,7 +7,18 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import access, batches, errors, files, health, jobs, lanes, legacy, tasks
+from api import (
+    access,
+    batches,
+    dead_letters,
+    errors,
+    files,
+    health,
+    jobs,
+    lanes,
+    legacy,
+    tasks,
+)
 from api.body_limit import BodyLimit
 from api.head_limit import HeadLimit
 from api.query import refuse_unknown_parameters
@@ -29,6 +40,7 @@ TAGS = [
     {"name": "batches", "description": "Many jobs under one id."},
     {"name": "files", "description": "Uploads, named by their content."},
     {"name": "lanes", "description": "What waits and what runs."},
+    {"name": "dead letters", "description": "What was given up: to look at, requeue, discard."},
     {"name": "demonstrations", "description": "The routes of the five demonstration systems."},
     {"name": "health", "description": "For load balancers and people on call."},
 ]
@@ -51,7 +63,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         openapi_tags=TAGS,
         redoc_url=None,
     )
-    for module in (tasks, jobs, batches, files, lanes, legacy, health):
+    for module in (tasks, jobs, batches, files, lanes, dead_letters, legacy, health):
         app.include_router(
             module.create_router(),
             dependencies=[Depends(refuse_unknown_parameters)],

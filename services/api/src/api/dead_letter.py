@@ -1,9 +1,14 @@
 """A dead letter: what it tells of its job and its end, by the headers of Celery and RabbitMQ."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
+
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
 
 from contracts.lanes import DELIVERY_LIMIT
 from contracts.records import REQUEUES_HEADER
@@ -65,6 +70,45 @@ class Death:
         after = f" after {self.deliveries} deliver{many}" if self.deliveries else ""
         told = f"the broker gave it up{after} ({self.reason})"
         return f"{told}: {_STORIES[self.reason]}" if self.reason in _STORIES else told
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message of the dead letters, held until the reading ends."""
+
+    id: str
+    """Says which message it is, the same at every reading."""
+    death: Death
+    properties: Basic.Properties
+    body: bytes
+    tag: int
+
+    @classmethod
+    def of(cls, message: DeliveredMessage) -> "DeadLetter":
+        """Read a message; its id is made of all that stays the same of it."""
+        properties = message.header.properties
+        headers: dict[str, Any] = dict(properties.headers or {})
+        death = Death.of(headers)
+        identity = [
+            *(death.task_id, death.queue, death.reason, str(death.died_at), death.requeues),
+            *(str(headers.get("retries")), properties.message_id, properties.correlation_id),
+        ]
+        digest = hashlib.sha256(json.dumps(identity).encode())
+        digest.update(message.body)
+        return cls(
+            id=digest.hexdigest()[:24],
+            death=death,
+            properties=properties,
+            body=message.body,
+            tag=message.delivery_tag or 0,
+        )
+
+    def copy_number(self, number: int) -> "DeadLetter":
+        """Return this letter under an id of its own, being the n-th that is the same in all.
+
+        Any of them may stand for any other.
+        """
+        return self if number == 1 else replace(self, id=f"{self.id}-{number}")
 
 
 def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -210,6 +210,22 @@ class ArtifactNotFound(ApiError):
         super().__init__(f"Job {job_id!r} has no artifact {name!r}; list them without a name.")
 
 
+class DeadLetterNotFound(ApiError):
+    """No dead letter of that id: it was requeued or discarded, or never was."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "dead-letter-not-found"
+    title = "There is no such dead letter"
+
+
+class DeadLetterNotRequeueable(ApiError):
+    """Running the job of this dead letter again is impossible or would do harm."""
+
+    status = HTTPStatus.CONFLICT
+    code = "dead-letter-not-requeueable"
+    title = "The dead letter can't be requeued"
+
+
 class JobNotFinished(ApiError):
     """A result was asked for too early."""
 
@@ -284,6 +300,22 @@ class OutcomeUnknown(ApiError):
         )
 
 
+class RequeueOutcomeUnknown(ApiError):
+    """The broker did not confirm a dead letter's job in time: it may run. The letter stays."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "requeue-outcome-unknown"
+    title = "The broker did not confirm the requeued job in time"
+    retry_after_seconds = 5
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"Job {job_id} may run again, and its dead letter stays: requeue it if GET "
+            f"/v1/jobs/{job_id} still says that it failed, else discard it.",
+            job_id=job_id,
+        )
+
+
 class ResultsUnavailable(ApiError):
     """Redis can't be reached or did not answer in time."""
 
@@ -291,6 +323,18 @@ class ResultsUnavailable(ApiError):
     code = "results-unavailable"
     title = "The result backend is not available"
     retry_after_seconds = 5
+
+
+class DeadLettersBusy(ApiError):
+    """Somebody else holds the dead letters; only one can read them at a time."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "dead-letters-busy"
+    title = "Somebody else reads the dead letters"
+    retry_after_seconds = 2
+
+    def __init__(self) -> None:
+        super().__init__("Only one request at a time can read the dead letters; try again.")
 
 
 class UpstreamUnavailable(ApiError):

@@ -1,7 +1,8 @@
-"""What the API writes of a job's end."""
+"""What the API writes of a job's end and of its lives after: by the undertaker and by a requeue."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 from api.dead_letter import DELIVERY_LIMIT_REASON, Death
 from api.errors import ResultsUnavailable
 from api.job_store import end_meta
+from api.revival import Revival
 from contracts.records import (
     FAILURE_STATE,
     PROGRESS_STATE,
@@ -21,7 +23,9 @@ from contracts.records import (
     Meta,
     Running,
     attempts_key,
+    cancel_key,
     meta_key,
+    record_key,
     requeues_key,
     running_key,
 )
@@ -29,15 +33,42 @@ from contracts.records import (
 _LOST: Final = AttemptError(
     type="WorkerLost", message="the worker was lost before the attempt ended"
 )
+_WAITING: Final = {"status": "PENDING", "result": None}
+"""What Celery says of a task that has not begun."""
 
 
 class JobLives:
-    """Ends jobs that the broker gave up."""
+    """Ends jobs that the broker gave up, and counts how often they were requeued."""
 
     def __init__(self, redis: Redis, timeout_seconds: float, job_ttl_seconds: int) -> None:
         self._redis = redis
         self._timeout_seconds = timeout_seconds
         self._job_ttl_seconds = job_ttl_seconds
+
+    async def prepare(self, job_ids: Iterable[str]) -> None:
+        """Keep what is known of jobs for as long as of new ones, and forget cancels of before."""
+        async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                for key in (record_key(job_id), attempts_key(job_id)):
+                    pipeline.expire(key, self._job_ttl_seconds, gt=True)
+                pipeline.delete(cancel_key(job_id))
+            await pipeline.execute()
+
+    async def reopen(self, revival: Revival) -> None:
+        """Make a job that was published again begin anew, whatever its last life came to."""
+        job_id, requeues = revival.job_id, revival.requeues
+        keys = {meta_key(job_id), meta_key(revival.letter.death.task_id or job_id)}
+        async with self._bounded(), self._redis.pipeline() as transaction:
+            await transaction.watch(*keys)
+            ends = zip(keys, map(_meta, await transaction.mget(*keys)), strict=True)
+            # A worker may have been quicker, and ended the new life already.
+            past = [key for key, end in ends if end and end.requeues < requeues]
+            transaction.multi()  # type: ignore[no-untyped-call]
+            transaction.set(requeues_key(job_id), requeues, ex=self._job_ttl_seconds)
+            if past:
+                transaction.delete(*past)
+            transaction.publish(meta_key(job_id), json.dumps(_WAITING | {"task_id": job_id}))
+            await transaction.execute()
 
     async def end(self, job_id: str, death: Death) -> bool:
         """Write that a job failed with its message; return False if this life of it had ended.

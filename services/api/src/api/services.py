@@ -12,9 +12,11 @@ from obstore.store import ObjectStore
 from api.admission import Admission
 from api.broker_stats import BrokerStats
 from api.cancelling import Canceller
+from api.dead_letter_queue import DeadLetterQueue
 from api.job_lives import JobLives
 from api.job_store import JobStore
 from api.publisher import Publisher
+from api.requeueing import Requeuer
 from api.settings import ApiSettings
 from api.settlement import Settlement
 from api.submission import Submitter
@@ -39,6 +41,8 @@ class Services:
     storage: ObjectStore
     uploads: Uploads
     broker_stats: BrokerStats
+    dead_letters: DeadLetterQueue
+    requeuer: Requeuer
     upstream: httpx2.AsyncClient
 
 
@@ -54,6 +58,9 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     settlement = Settlement(store, publisher, settings.settle_seconds)
     canceller = Canceller(store, celery)
     lives = JobLives(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    dead_letters = DeadLetterQueue(
+        settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
+    )
     undertaker = Undertaker(celery, store, lives)
     changes.start()
     publisher.start()
@@ -80,6 +87,8 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                     management,
                     settings.rabbitmq_management_url.get_secret_value(),
                 ),
+                dead_letters=dead_letters,
+                requeuer=Requeuer(dead_letters, store, changes, lives),
                 upstream=upstream,
             )
     finally:
