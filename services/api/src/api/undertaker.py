@@ -26,6 +26,8 @@ from contracts.lanes import DEAD_LETTER_NOTICES, DEAD_LETTERS, declare_topology
 _AT_ONCE: Final = 50
 _CONNECT_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
+"""Between looks whether RabbitMQ is there and knows that somebody takes notices."""
 _LAST_WORD_SECONDS: Final = 1.0
 """A worker that rejects a task that it does not know says so only after the rejection."""
 
@@ -76,7 +78,12 @@ class Undertaker:
             await channel.basic_qos(prefetch_count=_AT_ONCE)
             await channel.basic_consume(DEAD_LETTER_NOTICES.name, self._take)
         logger.info("taking notices of dead messages")
-        await gone.wait()
+        while not await _is_set(gone, _LOOK_SECONDS):
+            # A queue that is deleted and declared in one moment may lose its consumers silently.
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                queue = await channel.queue_declare(DEAD_LETTER_NOTICES.name, passive=True)
+            if not queue.consumer_count:
+                return
 
     def _declare(self) -> None:
         try:
@@ -120,3 +127,10 @@ class Undertaker:
     async def _has_ended(self, job_id: str) -> bool:
         snapshot = await self._store.snapshot(job_id)
         return snapshot.status.state.is_terminal
+
+
+async def _is_set(event: asyncio.Event, within_seconds: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_seconds):
+            await event.wait()
+    return event.is_set()
