@@ -1,8 +1,8 @@
 """What goes wrong, as a vocabulary: each word works on whatever can suffer it, and undoes itself.
 
-    with kill(rabbitmq):      # it is dead inside, and runs again afterwards
-    with pause(worker):       # it hangs inside
-    with partition(network):  # nothing arrives any more, and no connection closes
+with kill(rabbitmq):      # it is dead inside, and runs again afterwards
+with pause(worker):       # it hangs inside
+with partition(network):  # nothing arrives any more, and no connection closes
 """
 
 from collections.abc import Iterator

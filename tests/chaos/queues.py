@@ -20,6 +20,11 @@ class LaneQueue:
         """Allow as many as before."""
         self._broker.unlimit_queue()
 
+    def purge(self) -> None:
+        """Take out what waits."""
+        with self._broker.channel() as channel:
+            channel.queue_purge(self.name)
+
     def is_empty(self) -> bool:
         return self._broker.ready(self.name) == 0 and self._broker.unacknowledged(self.name) == 0
 

@@ -24,6 +24,8 @@ class Row:
     fault: str
     outcomes: dict[str, str] = field(default_factory=dict)
     verdict: str = "not run"
+    table: list[str] = field(default_factory=list)
+    """More than fits a row: for the terminal only."""
 
     @property
     def measured(self) -> str:
@@ -42,6 +44,10 @@ class Measured:
 
     def note(self, what: str, value: object) -> None:
         self._row.outcomes[what] = f"{value:,}" if isinstance(value, int) else str(value)
+
+    def table(self, lines: list[str]) -> None:
+        """Show more than fits a row, on the terminal."""
+        self._row.table = lines
 
     def seconds(self, what: str, value: float) -> None:
         shown = f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
@@ -92,7 +98,11 @@ def write(path: Path, rows: list[Row], run: Run) -> None:
 
 def show(rows: list[Row]) -> list[str]:
     """Return the rows as lines for a terminal."""
-    return [f"{row.verdict:8} {row.promise}\n         {row.measured}" for row in rows]
+    lines: list[str] = []
+    for row in rows:
+        lines += [f"{row.verdict:8} {row.promise}", f"         {row.fault} {row.measured}"]
+        lines += [f"         {line}" for line in row.table]
+    return lines
 
 
 _HEAD: Final = """\

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,7 @@ class Service(Victim):
         more = {key.upper(): str(value) for key, value in settings.items()}
         self.env = basic_env(**place.environment() | more)
         self.process: subprocess.Popen[bytes] | None = None
+        self._orphaned: list[int] = []
         self.killed_at: list[float] = []
         """When it was killed, as time.time() says."""
 
@@ -73,6 +74,7 @@ class Service(Victim):
     def kill_main(self) -> None:
         """Kill the main process only; its children are left to find out."""
         self.killed_at.append(time.time())
+        self._orphaned.append(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         self._running().wait()
 
@@ -91,7 +93,8 @@ class Service(Victim):
             self._running().wait(STOP_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-        kill_group(self.pid)
+        for group in [self.pid, *self._orphaned]:
+            kill_group(group)
 
     def pause(self) -> None:
         os.killpg(self.pid, signal.SIGSTOP)
@@ -196,6 +199,3 @@ def together(*services: Service) -> None:
         service.launch()
     for service in services:
         service.wait_until_ready()
-
-
-Condition = Callable[[], bool]

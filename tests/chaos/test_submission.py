@@ -1,20 +1,23 @@
 """Submission."""
 
+# ruff: noqa: PLR0913, PLR0917 - fixtures are arguments
+
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import pytest
 
 from chaos.backing import BreakableRabbitMQ, BreakableRedis
 from chaos.client import Answer, Client, Livez, in_threads
-from chaos.faults import alarm, fill, flush, kill, partition, pause, read_only, refuse
+from chaos.faults import alarm, fill, kill, partition, pause, read_only, refuse
 from chaos.queues import LaneQueue
 from chaos.reliability import Measured
+from chaos.scene import add, ended, succeeded
 from chaos.services import ApiService, cpu_worker
 from contracts.lanes import Lane
 from integration.broker import Broker
@@ -27,7 +30,6 @@ SLACK_SECONDS: Final = 0.5
 LIVEZ_SECONDS: Final = 0.05
 LIVEZ_SLACK_SECONDS: Final = 0.1  # cores are shared with others, and with who measures
 
-QUEUE: Final = LaneQueue
 SUM: Final = "/v1/tasks/cpu.sum_numbers/jobs"
 
 
@@ -58,6 +60,13 @@ def deleted_queue(broker: Broker) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def full_queue(queue: LaneQueue) -> Iterator[None]:
+    with fill(queue):
+        yield
+    queue.purge()  # as workers would: RabbitMQ lets publishers go on when room is made
+
+
 BROKER: Final = frozenset({"broker-unavailable"})
 SILENT: Final = frozenset({"broker-unavailable", "outcome-unknown"})
 RESULTS: Final = frozenset({"results-unavailable"})
@@ -72,7 +81,7 @@ OUTAGES: Final = (
     Outage("the lane's queue is deleted", lambda w: deleted_queue(w.broker), BROKER, None),
     Outage(
         "the lane's queue is full",
-        lambda w: fill(LaneQueue(w.broker, Lane.CPU)),
+        lambda w: full_queue(LaneQueue(w.broker, Lane.CPU)),
         frozenset({"lane-full"}),
         None,
     ),
@@ -188,9 +197,7 @@ def test_hundred_posts_with_one_key_make_one_job(
     def ask(_: int) -> None:
         with Client(api.url) as client:
             answers.append(
-                client.persist(
-                    "POST", SUM, json={"a": 1, "b": 2}, headers={"Idempotency-Key": key}
-                )
+                client.persist("POST", SUM, json={"a": 1, "b": 2}, headers={"Idempotency-Key": key})
             )
 
     in_threads(100, ask)
@@ -222,8 +229,6 @@ def test_submission_repeated_after_the_death_of_the_api_is_the_same_job(
             setbacks.extend(client.setbacks)
 
     with ApiService(place) as api:
-        import threading
-
         clients = threading.Thread(target=in_threads, args=[20, submit])
         clients.start()
         for wanted in (100, 250, 400):
@@ -235,15 +240,79 @@ def test_submission_repeated_after_the_death_of_the_api_is_the_same_job(
         measured.note("jobs", len(ids))
         measured.note("lost connections", sum(answer.status == 0 for answer in setbacks))
         with cpu_worker(place), Client(api.url) as client:
-            totals = [_ended(client, job_id)["result"]["total"] for job_id in ids]
+            totals = [succeeded(client, job_id)["result"]["total"] for job_id in ids]
             runs = [len(client.job(job_id)["attempts"]) for job_id in ids]
         assert sorted(totals) == sorted(n + c for n in range(20) for c in range(per_client))
         measured.note("jobs that ran twice", sum(count > 1 for count in runs))
+    assert broker.ready(Lane.CPU.queue_name) == 0
 
 
-def _ended(client: Client, job_id: str) -> dict[str, object]:
-    def job() -> dict[str, object]:
-        return client.job(job_id, wait=5)
+@pytest.mark.parametrize(
+    ("fault", "towards"),
+    [
+        ("The job reaches the broker and its confirm never comes back", Towards.CLIENT),
+        ("Neither the job nor its confirm arrives, and the connection is lost", Towards.SERVER),
+    ],
+    ids=["arrived", "never-arrived"],
+)
+def test_job_of_unknown_outcome_ends(
+    fault: str,
+    towards: Towards,
+    place: Place,
+    broker: Broker,
+    to_rabbitmq: Proxy,
+    measured: Measured,
+) -> None:
+    """A job whose confirm was lost becomes true or failed later, never a silent nothing.
 
-    assert eventually(lambda: job()["state"] == "succeeded", 60), job()
-    return client.job(job_id)
+    Fault: one of two.
+    """
+    measured.fault(f"{fault}.")
+    with (
+        ApiService(replace(place, broker_url=to_rabbitmq.url)) as api,
+        cpu_worker(place),
+        Client(api.url) as client,
+    ):
+        succeeded(client, add(client, 1, 2))
+        to_rabbitmq.pause(towards)
+        answer = post(client)
+        assert (answer.status, answer.code) == (503, "outcome-unknown"), answer
+        measured.seconds("answered in", answer.seconds)
+        job_id = answer.body["job_id"]
+        to_rabbitmq.cut()
+        to_rabbitmq.resume()
+        to_rabbitmq.restore()
+        healed = time.monotonic()
+        job = ended(client, job_id)
+        measured.seconds("ended after", time.monotonic() - healed)
+        measured.note("as", job["state"])
+        assert job["state"] in {"succeeded", "failed"}
+        assert len(job["attempts"]) <= 1
+    assert broker.ready(Lane.CPU.queue_name) == 0
+
+
+def test_api_notices_a_connection_that_died_silently(
+    place: Place, to_rabbitmq: Proxy, to_redis: Proxy, broker: Broker, measured: Measured
+) -> None:
+    """An API whose connections are half-open accepts jobs again by itself.
+
+    Fault: a TCP proxy that swallows all packets of its connections to RabbitMQ and Redis, and
+    closes none.
+    """
+    there = replace(place, broker_url=to_rabbitmq.url, result_url=to_redis.url)
+    with ApiService(there) as api, Client(api.url) as client:
+        client.submit("cpu.sum_numbers", {"a": 1, "b": 2})
+        to_rabbitmq.forget()
+        to_redis.forget()
+        began = time.monotonic()
+        answers: list[Answer] = []
+
+        def is_accepted() -> bool:
+            answers.append(post(client))
+            return answers[-1].status == 202
+
+        assert eventually(is_accepted, 120), answers[-1]
+        measured.seconds("accepted again after", time.monotonic() - began)
+        measured.seconds("slowest answer", max(answer.seconds for answer in answers))
+        assert max(a.seconds for a in answers) < PROMISED_SECONDS + SLACK_SECONDS
+    assert broker.ready(Lane.CPU.queue_name) >= 2

@@ -1,5 +1,7 @@
 """Workers."""
 
+# ruff: noqa: PLR0913, PLR0917 - fixtures are arguments
+
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from chaos.client import Client, in_threads
 from chaos.faults import alarm, fill, flush, kill, partition, pause, read_only, restart, stop
 from chaos.queues import LaneQueue
 from chaos.reliability import Measured
+from chaos.scene import Gate, add, ended, fetch, succeeded, wait_for
 from chaos.services import (
     ApiService,
     BeatingService,
@@ -24,7 +27,7 @@ from chaos.services import (
     together,
 )
 from contracts.lanes import DEAD_LETTERS, DELIVERY_LIMIT, Lane
-from e2e.client import TERMINAL, Json
+from e2e.client import TERMINAL
 from integration.broker import Broker
 from integration.place import Place
 from integration.proxy import Proxy
@@ -47,52 +50,6 @@ def api(place: Place, broker: Broker) -> Iterator[ApiService]:  # noqa: ARG001 -
 def client(api: ApiService) -> Iterator[Client]:
     with Client(api.url) as client:
         yield client
-
-
-class Gate:
-    """Holds a job of the obedient worker until it is opened."""
-
-    def __init__(self, place: Place, name: str) -> None:
-        self.url = f"http://waits.test/{name}"
-        self._begun = place.folder / f"{name}.begun"
-        self._open = place.folder / f"{name}.open"
-
-    def wait_until_begun(self) -> None:
-        assert eventually(self._begun.exists, 60), f"{self.url} was never begun"
-
-    def open(self) -> None:
-        self._open.touch()
-
-
-def ended(client: Client, job_id: str, within_seconds: float = 90) -> Json:
-    """Return a job once it is terminal."""
-    seen: list[Json] = []
-
-    def is_ended() -> bool:
-        seen.append(client.job(job_id, wait=2))
-        return seen[-1]["state"] in TERMINAL
-
-    assert eventually(is_ended, within_seconds), seen[-1]
-    return seen[-1]
-
-
-def succeeded(client: Client, job_id: str, within_seconds: float = 90) -> Json:
-    job = ended(client, job_id, within_seconds)
-    assert job["state"] == "succeeded", job
-    return job
-
-
-def wait_for(client: Client, job_id: str, state: str, within_seconds: float = 60) -> None:
-    reached = eventually(lambda: client.job(job_id)["state"] == state, within_seconds)
-    assert reached, client.job(job_id)
-
-
-def fetch(client: Client, url: str) -> str:
-    return client.submit("io.fetch_url", {"url": url})
-
-
-def add(client: Client, a: int, b: int) -> str:
-    return client.submit("cpu.sum_numbers", {"a": a, "b": b})
 
 
 @pytest.fixture
