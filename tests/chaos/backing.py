@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
-import docker
 import httpx2
 import redis
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.docker_client import DockerClient
 
 from chaos.victims import Victim
 from local_stack.install import ensure_servers, find_program
@@ -250,11 +249,11 @@ class BreakableRedis(Victim):
     def make_read_only(self) -> None:
         """Become the replica of nobody, as in a failover that went to the other one."""
         with self.client() as client:
-            client.replicaof("127.0.0.1", "1")  # type: ignore[no-untyped-call]
+            client.replicaof("127.0.0.1", "1")
 
     def make_writable(self) -> None:
         with self.client() as client:
-            client.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
+            client.replicaof("NO", "ONE")
 
     def flush(self) -> None:
         """Forget everything."""
@@ -330,4 +329,4 @@ def _removed(container: _Container) -> Iterator[None]:
 
 def docker_host() -> str:
     """Return the address at which containers' ports are."""
-    return urlsplit(str(docker.from_env().api.base_url)).hostname or "127.0.0.1"
+    return DockerClient().host()

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import pytest
@@ -219,32 +220,37 @@ def test_submission_repeated_after_the_death_of_the_api_is_the_same_job(
     ids: list[str] = []
     setbacks: list[Answer] = []
     per_client = 30
+    service = ApiService(place)
 
     def submit(number: int) -> None:
-        with Client(api.url) as client:
+        with Client(service.url) as client:
             for count in range(per_client):
                 args = {"a": number, "b": count}
                 ids.append(client.submit("cpu.sum_numbers", args, key=f"{number}-{count}"))
                 time.sleep(0.05)
             setbacks.extend(client.setbacks)
 
-    with ApiService(place) as api:
+    with service:
         clients = threading.Thread(target=in_threads, args=[20, submit])
         clients.start()
         for wanted in (100, 250, 400):
-            assert eventually(lambda wanted=wanted: len(ids) >= wanted, 60)
-            with kill(api):
+            assert eventually(partial(_has, ids, wanted), 60)
+            with kill(service):
                 pass
         clients.join()
         assert len(set(ids)) == len(ids) == 20 * per_client
         measured.note("jobs", len(ids))
         measured.note("lost connections", sum(answer.status == 0 for answer in setbacks))
-        with cpu_worker(place), Client(api.url) as client:
+        with cpu_worker(place), Client(service.url) as client:
             totals = [succeeded(client, job_id)["result"]["total"] for job_id in ids]
             runs = [len(client.job(job_id)["attempts"]) for job_id in ids]
         assert sorted(totals) == sorted(n + c for n in range(20) for c in range(per_client))
         measured.note("jobs that ran twice", sum(count > 1 for count in runs))
     assert broker.ready(Lane.CPU.queue_name) == 0
+
+
+def _has(ids: list[str], wanted: int) -> bool:
+    return len(ids) >= wanted
 
 
 @pytest.mark.parametrize(

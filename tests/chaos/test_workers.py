@@ -482,15 +482,16 @@ def test_rolling_restart_under_load_loses_and_repeats_nothing(
     ]
     replaced = threading.Event()
     ids: list[str] = []
+    service = ApiService(place)
 
     def submit(number: int) -> None:
-        with Client(api.url) as client:
+        with Client(service.url) as client:
             while not replaced.is_set():
                 ids.append(add(client, number, number))
                 ids.append(fetch(client, f"{httpbin}/status/404"))
                 time.sleep(0.05)
 
-    with ApiService(place) as api, Client(api.url) as client:
+    with service, Client(service.url) as client:
         together(*workers)
         clients = threading.Thread(target=in_threads, args=[6, submit])
         clients.start()
