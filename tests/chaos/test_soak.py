@@ -36,6 +36,7 @@ DRAIN_SECONDS: Final = 240
 API_SLACK_SECONDS: Final = 2.0
 MAIL_WINDOW_SECONDS: Final = 2.0
 """Between the mail server's 250 and the receipt, on a busy machine."""
+_TOLD_CHARACTERS: Final = 700
 LIMIT_SECONDS: Final = 3 * SECONDS + 2 * DRAIN_SECONDS
 
 
@@ -47,10 +48,18 @@ class Account:
     surprises: list[str] = field(default_factory=list)
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)
     setbacks: list[Answer] = field(default_factory=list)
-    unknown_batch_items: set[str] = field(default_factory=set)
 
     def surprise(self, what: str, work: Work, job: object) -> None:
-        self.surprises.append(f"{what}: {work.kind} {work.job_id} {work.args} {job}"[:600])
+        """Keep what went wrong with a job; `what` begins with the kind of it."""
+        told = f"{what} of {work.kind}: {work.job_id} {work.args} {job}"
+        self.surprises.append(told[:_TOLD_CHARACTERS])
+
+    def verdict(self) -> str:
+        """Return how often each thing went wrong, with an example of each."""
+        kinds: defaultdict[str, list[str]] = defaultdict(list)
+        for surprise in self.surprises:
+            kinds[surprise.partition(":")[0]].append(surprise)
+        return "\n".join(f"{len(found)} times {found[0]}" for found in kinds.values())
 
 
 @pytest.fixture
@@ -128,7 +137,7 @@ def test_nothing_is_lost_or_doubled_while_everything_is_killed_at_random(
     _check_nothing_unasked(place, account)
     _check_setbacks(account, havoc)
     _tell(measured, account, havoc, doubled, seed)
-    assert not account.surprises, "\n".join(account.surprises[:20])
+    assert not account.surprises, account.verdict()
     assert len(account.works) >= JOBS
     assert not havoc.ended_by_itself, havoc.ended_by_itself[0]
 
@@ -138,7 +147,7 @@ def _collecting(account: Account) -> Any:  # noqa: ANN401 - a thread's target
         try:
             in_threads(count, work)
         except Exception as exc:  # noqa: BLE001 - told at the end
-            account.surprises.append(f"a client gave up: {exc!r}"[:600])
+            account.surprises.append(f"a client gave up: {exc!r}"[:_TOLD_CHARACTERS])
 
     return run
 
@@ -162,7 +171,7 @@ def _be_client(number: int, url: str, work: list[Submittable], account: Account)
 
 def _submit(client: Client, submittable: Submittable, account: Account) -> list[Work]:
     if isinstance(submittable, Batch):
-        return _submit_batch(client, submittable, account)
+        return _submit_batch(client, submittable)
     work = submittable
     if work.upload:
         name, content = work.upload
@@ -177,7 +186,7 @@ def _submit(client: Client, submittable: Submittable, account: Account) -> list[
     return [work]
 
 
-def _submit_batch(client: Client, batch: Batch, account: Account) -> list[Work]:
+def _submit_batch(client: Client, batch: Batch) -> list[Work]:
     """Submit a batch; items that were refused are submitted one by one."""
     items = [{"task": work.task, "args": work.args} for work in batch.items]
     answer = client.persist(
@@ -191,7 +200,6 @@ def _submit_batch(client: Client, batch: Batch, account: Account) -> list[Work]:
         if not work.job_id:
             key = f"{batch.key}-{outcome['index']}"
             work.job_id = client.submit(work.task, work.args, key)
-    account.unknown_batch_items.update()
     return batch.items
 
 
@@ -262,7 +270,7 @@ def _check_mails(account: Account, inbox: Inbox, havoc: Havoc) -> dict[str, int]
             )
             doubled["in the window" if is_in_window else "without a reason"] += 1
             if not is_in_window:
-                account.surprise(f"mails at {arrivals}, kills at {kills}", work, "")
+                account.surprise("two mails", work, f"{arrivals}, kills at {kills}")
     if known != len(inbox.messages):
         account.surprises.append(f"{len(inbox.messages) - known} mails of jobs nobody has")
     return doubled
@@ -308,7 +316,8 @@ def _check_setbacks(account: Account, havoc: Havoc) -> None:
         if answer.status == 0 and not any(
             down.covers(begin, end, API_SLACK_SECONDS) for down in api_downs
         ):
-            account.surprises.append(f"connection failed, API was up: {answer}"[:300])
+            told = f"connection failed while the API was up: {answer}"
+            account.surprises.append(told[:_TOLD_CHARACTERS])
 
 
 def _tell(
