@@ -308,8 +308,8 @@ def test_api_notices_a_connection_that_died_silently(
     there = replace(place, broker_url=to_rabbitmq.url, result_url=to_redis.url)
     with ApiService(there) as api, Client(api.url) as client:
         client.submit("cpu.sum_numbers", {"a": 1, "b": 2})
-        to_rabbitmq.forget()
-        to_redis.forget()
+        to_rabbitmq.freeze()
+        to_redis.freeze()
         began = time.monotonic()
         answers: list[Answer] = []
 

@@ -186,7 +186,7 @@ def test_worker_notices_a_connection_that_died_silently(
         held = add(client, 2, 3)
         wait_for(client, held, "running")
         cut = time.monotonic()
-        to_rabbitmq.forget()
+        to_rabbitmq.freeze()
         waiting = add(client, 3, 4)
         assert succeeded(client, waiting, HALF_OPEN_SECONDS)["result"] == {"total": 7}
         measured.seconds("works again after", time.monotonic() - cut)
