@@ -173,7 +173,8 @@ class BeatingService(Service):
 
 def io_worker(place: Place, name: str = "worker-io", **settings: object) -> BeatingService:
     """Return the real worker of the io lane."""
-    return BeatingService(name, ["-m", "worker_io.main"], place, **settings)
+    local: dict[str, object] = {"fetch_private_hosts": "127.0.0.1"}
+    return BeatingService(name, ["-m", "worker_io.main"], place, **local | settings)
 
 
 def cpu_worker(place: Place, name: str = "worker-cpu", **settings: object) -> BeatingService:
