@@ -15,7 +15,7 @@ from chaos.backing import (
     run_breakable_rabbitmq,
     run_breakable_redis,
 )
-from chaos.reliability import Measured, Row
+from chaos.reliability import NOT_RUN, Measured, Row
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place, new_place
@@ -66,10 +66,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     rows = list(config.stash[ROWS].values())
     if not rows:
         return
-    terminalreporter.section("promises")
-    for line in reliability.show(rows):
-        terminalreporter.line(line)
     path = config.getoption("--reliability", default=None)
+    terminalreporter.section("promises")
+    for line in reliability.show([row for row in rows if path or row.verdict != NOT_RUN]):
+        terminalreporter.line(line)
     if path is None:
         return
     if all(row.verdict == "kept" for row in rows) and SERVERS in config.stash:

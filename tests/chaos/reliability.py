@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+NOT_RUN: Final = "not run"
 _FAULT: Final = "Fault: "
 
 
@@ -23,7 +24,7 @@ class Row:
     promise: str
     fault: str
     outcomes: dict[str, str] = field(default_factory=dict)
-    verdict: str = "not run"
+    verdict: str = NOT_RUN
     table: list[str] = field(default_factory=list)
     """More than fits a row: for the terminal only."""
 
