@@ -65,11 +65,12 @@ def deleted_queue(broker: Broker) -> Iterator[None]:
 def full_queue(queue: LaneQueue) -> Iterator[None]:
     with fill(queue):
         yield
-    queue.purge()  # as workers would: RabbitMQ lets publishers go on when room is made
+        queue.purge()  # as workers would
 
 
 BROKER: Final = frozenset({"broker-unavailable"})
 SILENT: Final = frozenset({"broker-unavailable", "outcome-unknown"})
+FULL: Final = frozenset({"lane-full"})
 RESULTS: Final = frozenset({"results-unavailable"})
 
 OUTAGES: Final = (
@@ -81,9 +82,15 @@ OUTAGES: Final = (
     Outage("RabbitMQ's memory alarm", lambda w: alarm(w.rabbitmq), SILENT, "broker"),
     Outage("the lane's queue is deleted", lambda w: deleted_queue(w.broker), BROKER, None),
     Outage(
-        "the lane's queue is full",
+        "the lane's queue is full until workers drain it",
         lambda w: full_queue(LaneQueue(w.broker, Lane.CPU)),
-        frozenset({"lane-full"}),
+        FULL,
+        None,
+    ),
+    Outage(
+        "the lane's queue is full until its limit is lifted",
+        lambda w: fill(LaneQueue(w.broker, Lane.CPU)),
+        FULL,
         None,
     ),
     Outage("Redis refuses connections", lambda w: refuse(w.to_redis), RESULTS, "results"),
@@ -131,7 +138,7 @@ def test_submission_is_answered_in_time_whatever_is_down(
     """Every POST is answered within 2 s, the event loop never stalls, /readyz names the cause,
     and jobs are accepted again without a restart.
 
-    Fault: one of eleven.
+    Fault: one of twelve.
     """
     measured.fault(f"{outage.fault}.")
     with Livez(api.url) as livez:
