@@ -130,11 +130,6 @@ class Broker:
         """Take the limit away again."""
         self._call("DELETE", f"policies/{self._vhost}/full")
 
-    def unacknowledged(self, queue: str) -> int:
-        """Return how many messages consumers hold; the figure is a second or so old."""
-        found = self._call("GET", f"queues/{self._vhost}/{queue}")
-        return int(found.get("messages_unacknowledged", 0))
-
     def connections(self) -> list[str]:
         """Return the names of the connections; a new one is listed within a second or so."""
         return [found["name"] for found in self._call("GET", f"vhosts/{self._vhost}/connections")]
