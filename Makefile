@@ -20,6 +20,7 @@ help: ## Show this help
 	@echo
 	@echo "  Settings, on the command line or in .env: DOCKER=0 or 1, API_PORT, FLOWER_PORT, HTTPBIN_PORT,"
 	@echo "  IO_WORKERS, CPU_WORKERS. For example: make up CPU_WORKERS=2 API_PORT=8001"
+	@echo "  CHAOS_SEED repeats the soak of a seed, CHAOS_SOAK_SECONDS says how long it takes."
 
 $(READY): uv.lock pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml) deploy/local/bootstrap
 	@deploy/local/bootstrap $(UV_VERSION)
@@ -42,8 +43,9 @@ logs: $(READY) ## Follow the logs of what `up` has started
 	@$(BIN)/python -m local_stack logs
 
 .PHONY: test
-test: $(READY) ## Run the unit, integration and e2e tests
-	$(BIN)/pytest tests/unit tests/integration tests/e2e
+test: export CHAOS_SOAK_SECONDS ?= 60
+test: $(READY) ## Run the unit, integration and e2e tests, and a short soak
+	$(BIN)/pytest tests/unit tests/integration tests/e2e tests/chaos/test_soak.py
 
 .PHONY: test-unit
 test-unit: $(READY) ## Run the tests that need no server
@@ -56,6 +58,10 @@ test-integration: $(READY) ## Run the tests against a real RabbitMQ and Redis
 .PHONY: test-e2e
 test-e2e: $(READY) ## Run the tests against a whole stack
 	$(BIN)/pytest tests/e2e
+
+.PHONY: chaos
+chaos: $(READY) ## Break everything on purpose, and write docs/RELIABILITY.md
+	$(BIN)/pytest tests/chaos --reliability docs/RELIABILITY.md
 
 .PHONY: check
 check: $(READY) ## Check format, lint, types, imports, unit tests, secrets and known vulnerabilities

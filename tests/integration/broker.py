@@ -126,6 +126,10 @@ class Broker:
         }
         self._call("PUT", f"policies/{self._vhost}/short-lived", json=policy)
 
+    def unlimit_queue(self) -> None:
+        """Take the limit away again."""
+        self._call("DELETE", f"policies/{self._vhost}/full")
+
     def connections(self) -> list[str]:
         """Return the names of the connections; a new one is listed within a second or so."""
         return [found["name"] for found in self._call("GET", f"vhosts/{self._vhost}/connections")]

@@ -1,12 +1,20 @@
-"""A TCP proxy that can be cut and paused: a network that fails, in front of a real server."""
+"""A TCP proxy that can be cut, paused and frozen: a network that fails, before a real server."""
 
 import contextlib
 import socket
 import threading
+from enum import Enum
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK_BYTES = 64 * 1024
+
+
+class Towards(Enum):
+    """A direction of what is passed on."""
+
+    SERVER = "server"
+    CLIENT = "client"
 
 
 class Proxy:
@@ -17,10 +25,10 @@ class Proxy:
         assert parts.hostname
         assert parts.port
         self._target = (parts.hostname, parts.port)
-        self._flowing = threading.Event()
-        self._flowing.set()
+        self._flowing = {towards: threading.Event() for towards in Towards}
         self._open: set[socket.socket] = set()
         self._frozen: set[socket.socket] = set()
+        self.resume()
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         user = parts.netloc.rpartition("@")[0]
@@ -38,13 +46,15 @@ class Proxy:
         """Accept connections again, after a cut."""
         self._listener = self._listen(self.port)
 
-    def pause(self) -> None:
-        """Keep connections open, accept new ones, and pass nothing on."""
-        self._flowing.clear()
+    def pause(self, *towards: Towards) -> None:
+        """Keep connections open, accept new ones, and pass nothing on in these directions."""
+        for direction in towards or Towards:
+            self._flowing[direction].clear()
 
     def resume(self) -> None:
         """Pass on what came during a pause, and all that follows."""
-        self._flowing.set()
+        for flowing in self._flowing.values():
+            flowing.set()
 
     def freeze(self) -> None:
         """Leave the connections that there are open and dumb for ever; new ones work."""
@@ -54,7 +64,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._flowing.set()
+        self.resume()
         with contextlib.suppress(OSError):
             self.cut()
 
@@ -69,13 +79,14 @@ class Proxy:
                 near, _ = listener.accept()
                 far = socket.create_connection(self._target)
                 self._open |= {near, far}
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=[source, sink], daemon=True).start()
+                ways = ((near, far, Towards.SERVER), (far, near, Towards.CLIENT))
+                for way in ways:
+                    threading.Thread(target=self._pump, args=way, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, towards: Towards) -> None:
         with contextlib.suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES):
-                self._flowing.wait()
+                self._flowing[towards].wait()
                 if source not in self._frozen:
                     sink.sendall(chunk)
         for end in (source, sink):
