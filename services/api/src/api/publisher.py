@@ -7,7 +7,7 @@ publishes wait for their confirms at once on one channel.
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, cast
@@ -16,12 +16,13 @@ from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 from aiormq.exceptions import DeliveryError, PublishError
 from celery import Celery
+from kombu import Queue
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 from pamqp.commands import Basic
 
 from api.amqp import LOST_CONNECTION, AmqpConnection, losses_as_errors
 from api.errors import BrokerUnavailable, LaneFull, OutcomeUnknown
-from contracts.lanes import JOBS, declare_topology
+from contracts.lanes import DEAD_LETTER_NOTICES, DEAD_LETTERS, JOBS, declare_topology
 from contracts.records import JobRecord
 from contracts.tasks import CATALOGUE
 from contracts.wire import PERSISTENT, JobMessage, build_message
@@ -168,7 +169,7 @@ class Publisher:
 
     async def _open(self) -> _Link:
         # Declared anew with each connection: the broker may have come back empty.
-        await asyncio.to_thread(self._declare)
+        await asyncio.to_thread(self._declare, (DEAD_LETTERS, DEAD_LETTER_NOTICES))
         async with asyncio.timeout(_OPEN_SECONDS):
             connection = await AmqpConnection.open(self._celery.conf.broker_url)
             logger.info("connected to RabbitMQ")
@@ -196,10 +197,10 @@ class Publisher:
         if self._declaring is None or self._declaring.done():
             self._declaring = asyncio.create_task(asyncio.to_thread(self._declare))
 
-    def _declare(self) -> None:
+    def _declare(self, own: Collection[Queue] | None = None) -> None:
         with self._celery.connection_for_write(connect_timeout=self._timeout_seconds) as connection:
             connection.connect()
-            declare_topology(connection)
+            declare_topology(connection, own)
 
 
 async def _count(channel: AbstractChannel, name: str) -> LiveCount:

@@ -61,7 +61,7 @@ def _publish(app: Celery, record: JobRecord) -> None:
         connection.ensure_connection(
             max_retries=_CONNECT_RETRIES, interval_max=_CONNECT_INTERVAL_SECONDS
         )
-        declare_topology(connection)
+        declare_topology(connection, own=())
         app.amqp.Producer(connection).publish(
             message.body,
             exchange=JOBS.name,

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from amqp.exceptions import NotFound, ResourceLocked
 from celery import Celery, bootsteps, signals
@@ -15,7 +15,7 @@ from celery.worker.control import inspect_command
 from kombu import Connection
 
 from contracts.cancel_watch import LOOK_SECONDS, CancelWatch
-from contracts.lanes import Lane, declare_topology
+from contracts.lanes import LANE_QUEUES, Lane, declare_topology
 from contracts.tasks import specs_of
 from contracts.wire import JobApp, ResultBackend, result_url
 from contracts.worker_counts import COUNT_TASKS, WorkerCount
@@ -27,6 +27,16 @@ logger = logging.getLogger(__name__)
 
 class LaneConsumer(Consumer):
     """Celery's consumer, hardened at the places where its defaults lose jobs or hang."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[valid-type, misc]  # typed as a variable
+        """Celery's start-up without its own declaration of the delays: declare_topology does it.
+
+        Celery would declare every lane, and a worker may declare its own alone.
+        """
+
+        default_steps: ClassVar = [
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        ]
 
     _is_known = False
 
@@ -41,7 +51,8 @@ class LaneConsumer(Consumer):
         if not self._is_known:
             _refuse_double(connection, self.hostname)
             self._is_known = True
-        declare_topology(connection)
+        consumed = self.app.amqp.queues.consume_from
+        declare_topology(connection, [queue for queue in LANE_QUEUES if queue.name in consumed])
         return connection
 
     def connection_for_write(
