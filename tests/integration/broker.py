@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
+from amqp.exceptions import NotFound
 from kombu import Connection, Message
 
 from contracts.lanes import declare_topology
@@ -36,6 +37,14 @@ class Broker:
         with self.channel() as channel:
             count: int = channel.queue_declare(queue, passive=True).message_count
             return count
+
+    def has(self, queue: str) -> bool:
+        """Say whether a queue is there."""
+        try:
+            self.ready(queue)
+        except NotFound:
+            return False
+        return True
 
     def unacknowledged(self, queue: str) -> int:
         """Return how many messages consumers hold; management knows it."""

@@ -79,7 +79,6 @@ class Undertaker:
             await channel.basic_consume(DEAD_LETTER_NOTICES.name, self._take)
         logger.info("taking notices of dead messages")
         while not await _is_set(gone, _LOOK_SECONDS):
-            # A queue that is deleted and declared in one moment may lose its consumers silently.
             async with asyncio.timeout(_CONNECT_SECONDS):
                 queue = await channel.queue_declare(DEAD_LETTER_NOTICES.name, passive=True)
             if not queue.consumer_count:
