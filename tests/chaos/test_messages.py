@@ -15,6 +15,7 @@ from beat.schedule import create_schedule
 from beat.scheduler import JobScheduler
 from chaos.client import Client
 from chaos.faults import restart
+from chaos.queues import LaneQueue
 from chaos.reliability import Measured
 from chaos.scene import Gate, add, ended, fetch, succeeded, wait_for
 from chaos.services import ApiService, BeatingService, cpu_worker, obedient_worker, together
@@ -208,6 +209,8 @@ def test_topology_that_was_deleted_comes_back(
     """
     with obedient_worker(place, Lane.IO) as worker:
         succeeded(client, fetch(client, "http://answers.test/before"))
+        # Otherwise RabbitMQ 3.10 may forget the consumer, see test_workers.py.
+        LaneQueue(broker, Lane.IO).wait_until_empty()
         with broker.channel() as channel:
             for lane in Lane:
                 channel.queue_delete(lane.queue_name)

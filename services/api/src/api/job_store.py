@@ -38,6 +38,7 @@ from contracts.records import (
 T = TypeVar("T")
 
 _CONNECTIONS: Final = 50
+_READINESS_KEY: Final = "twinlane:readiness"
 
 _CHUNK: Final = 500
 """Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
@@ -81,14 +82,14 @@ class JobStore:
         await self.redis.aclose()
 
     async def ping(self) -> None:
-        """Ask Redis for a sign of life.
+        """Write something: Redis may be there and yet be full, or read-only.
 
         Raises:
-            ResultsUnavailable: there is none in time.
+            ResultsUnavailable: it is not written in time.
 
         """
         async with self._bounded():
-            await self.redis.ping()
+            await self.redis.set(_READINESS_KEY, "1", ex=60)
 
     async def create(self, record: JobRecord) -> bool:
         """Write the record of a new job, until its `expires_at`; return False if there is one.

@@ -30,6 +30,8 @@ from contracts.wire import PERSISTENT, JobMessage, build_message
 _OPEN_SECONDS: Final = 5.0
 """What opening may take; those who wait for it give up sooner."""
 
+_RENEWAL_SECONDS: Final = 10.0
+
 _READY_SECONDS: Final = 0.1
 """What a blocked connection is given to be unblocked: nothing is gained by waiting for memory."""
 _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
@@ -64,6 +66,8 @@ class Publisher:
         self._opening: asyncio.Task[_Link] | None = None
         self._declaring: asyncio.Task[None] | None = None
         self._last_confirm = 0.0
+        self._next_renewal = 0.0
+        self._closing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to connect, so that the first job need not wait for the topology's declaration."""
@@ -118,6 +122,7 @@ class Publisher:
             self._declare_again()
             raise BrokerUnavailable(f"No queue takes {routing_key!r}: it is not declared.") from exc
         except DeliveryError as exc:
+            self._renew(link)
             raise LaneFull(f"The queue {record.lane!r} refused the job: it is full.") from exc
         except LOST_CONNECTION as exc:  # a timeout is an OSError, too
             await self._give_up_if_silent(link, sent_at)
@@ -147,11 +152,11 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._opening is None:
-            return
-        if _is_open(self._opening):
+        for task in (self._closing, self._opening):
+            if task and not task.done():
+                task.cancel()
+        if self._opening and _is_open(self._opening):
             await self._opening.result().connection.close()
-        self._opening.cancel()
 
     async def _link(self, deadline: float) -> _Link:
         if self._opening is None or (self._opening.done() and not _is_open(self._opening)):
@@ -192,6 +197,20 @@ class Publisher:
         logger.warning("RabbitMQ confirms nothing: its connection is given up")
         link.connection.abort()
 
+    def _renew(self, link: _Link) -> None:
+        """Have later jobs use a new channel, now and then.
+
+        RabbitMQ 3.10 goes on refusing what comes on a channel that it has refused something on,
+        when it was the queue's limit that was lifted.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._opening is None or not _is_open(self._opening) or now < self._next_renewal:
+            return
+        if self._opening.result() is link:
+            self._next_renewal = now + _RENEWAL_SECONDS
+            self._opening = asyncio.create_task(self._open())
+            self._closing = asyncio.create_task(_close_later(link, self._timeout_seconds))
+
     def _declare_again(self) -> None:
         """Bring back, in the background, what somebody has deleted: the next job will find it."""
         if self._declaring is None or self._declaring.done():
@@ -215,6 +234,12 @@ def _address(record: JobRecord, now: datetime) -> tuple[str, str]:
         return JOBS.name, queue
     delay_seconds = math.ceil((record.run_at - now).total_seconds())
     return _DELAY_EXCHANGE, calculate_routing_key(delay_seconds, queue)
+
+
+async def _close_later(link: _Link, seconds: float) -> None:
+    """Close a connection when whoever waits on it has had its time."""
+    await asyncio.sleep(seconds)
+    await link.connection.close()
 
 
 def _properties(record: JobRecord, message: JobMessage) -> Basic.Properties:

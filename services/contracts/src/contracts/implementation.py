@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import obstore
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # not in its stubs
 from celery import Task
 from celery.exceptions import Ignore, Reject
 from obstore.exceptions import BaseError
@@ -30,12 +31,15 @@ from contracts.wire import JobApp, ResultBackend, requeues_of
 
 A = TypeVar("A", bound=Args)
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 MAX_RESULT_BYTES: Final = 64 * 1024
 RESULT_ARTIFACT: Final = "result.json"
 STORED_RESULT: Final = "$artifact"
 """Key of the reference that stands in Redis for a result above MAX_RESULT_BYTES."""
 
+PUBLISH_PATIENCE_SECONDS: Final = 120.0
+_PUBLISH_PAUSE_SECONDS: Final = 2.0
 _PROGRESS_INTERVAL_SECONDS: Final = 0.25
 _HARD_LIMIT_GRACE_SECONDS: Final = 30
 
@@ -179,6 +183,10 @@ def implement(
             except RetryableError as exc:
                 _try_again(task, spec, job, exc)
             except Exception as exc:
+                if terminate_handler_fired():
+                    # Libraries make errors of their own of the signal that ends this process:
+                    # the process ends, the job does not.
+                    raise SystemExit from exc
                 job.end_attempt(exc)
                 raise
             job.end_attempt()
@@ -205,10 +213,7 @@ def _try_again(
     if backoff is None:
         raise exc
     logger.warning("%s[%s]: %s; again in %d s", spec.name, job.id, exc, backoff)
-    try:
-        raise task.retry(countdown=backoff, exc=exc)
-    except Reject as unpublished:
-        _deliver_again(task, unpublished)
+    raise _published(task, lambda: task.retry(countdown=backoff, exc=exc, throw=False))
 
 
 def _publish_next_stage(app: JobApp, task: "Task[Any, Any]", payload: object) -> None:
@@ -220,22 +225,38 @@ def _publish_next_stage(app: JobApp, task: "Task[Any, Any]", payload: object) ->
     if not request.chain:
         return
     *later, following = request.chain
-    try:
-        app.signature(following).apply_async(
+    stage = app.signature(following)
+    _published(
+        task,
+        lambda: stage.apply_async(
             (payload,), chain=later, parent_id=request.id, root_id=request.root_id
-        )
-    except Exception as exc:  # noqa: BLE001 - whatever it is: the stage was not published
-        _deliver_again(task, exc)
+        ),
+    )
     request.chain = None
 
 
-def _deliver_again(task: "Task[Any, Any]", exc: Exception) -> NoReturn:
-    """Give the message back to the broker: what had to be published could not be."""
+def _published(task: "Task[Any, Any]", publish: Callable[[], T]) -> T:
+    """Publish what follows, as soon as the broker takes it.
+
+    Giving the message back at once would use up its deliveries in a moment; a broker that lacks
+    memory, say, takes longer to recover.
+
+    Raises:
+        Reject: it does not for PUBLISH_PATIENCE_SECONDS, and the message comes again.
+
+    """
     request: Any = task.request
-    logger.warning("%s[%s] could not publish, comes again: %s", task.name, request.id, exc)
-    # Not STARTED any more, or the next delivery would take this attempt for a lost one.
-    task.backend.mark_as_retry(request.id, exc, request=request)
-    raise Reject(exc, requeue=True) from exc
+    give_up = time.monotonic() + PUBLISH_PATIENCE_SECONDS
+    while True:
+        try:
+            return publish()
+        except Exception as exc:
+            logger.warning("%s[%s] can't publish what follows: %s", task.name, request.id, exc)
+            # Not STARTED any more, or the next delivery would take this attempt for a lost one.
+            task.backend.mark_as_retry(request.id, exc, request=request)
+            if time.monotonic() > give_up:
+                raise Reject(exc, requeue=True) from exc
+            time.sleep(_PUBLISH_PAUSE_SECONDS)
 
 
 @contextmanager

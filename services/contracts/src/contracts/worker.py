@@ -69,6 +69,23 @@ class LaneConsumer(Consumer):
         }
         return self.ensure_connected(connection)
 
+    def create_task_handler(
+        self,
+        *args: Any,  # noqa: ANN401 - Celery's own
+    ) -> Callable[[Any], object]:
+        """Dead-letter a body that is no task's; Celery's handler would fail, and the worker end."""
+        handle: Callable[[Any], object] = super().create_task_handler(*args)
+
+        def on_message(message: Any) -> object:  # noqa: ANN401 - kombu's Message
+            try:
+                _check_body(message.payload)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, nobody can run it
+                self.on_decode_error(message, exc)
+                return None
+            return handle(message)
+
+        return on_message
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - kombu's Message
         """Dead-letter a body that can't be read; Celery would acknowledge it and so lose it."""
         logger.error("undecodable message rejected: %s", exc)
@@ -116,6 +133,15 @@ def run_worker(  # noqa: PLR0913 - what one worker may differ in from another
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _check_body(body: object) -> None:
+    """Check that a body is that of Celery's protocol 2: arguments, keyword arguments, embedded."""
+    match body:
+        case [list(), dict(), dict() | None]:
+            return
+        case _:
+            raise TypeError("the body is not the arguments of a task")
 
 
 def _refuse_double(connection: Connection, hostname: str) -> None:

@@ -9,7 +9,7 @@ import duckdb
 import obstore
 from obstore.store import ObjectStore
 
-from contracts.errors import RejectedError, RetryableError
+from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
 from contracts.implementation import Job
 from contracts.schemas import (
     AggregateSalesArgs,
@@ -147,5 +147,10 @@ class CpuTasks:
             raise RejectedError(
                 f"needs more memory than DUCKDB_MEMORY_LIMIT_BYTES allows: {exc}"
             ) from exc
+        except RuntimeError as exc:
+            # DuckDB loses what the handler of a signal raises, here that of the deadline.
+            if str(exc) != "Query interrupted":
+                raise
+            raise DeadlineExceededError("the job took longer than it may") from exc
         except (obstore.exceptions.BaseError, OSError, duckdb.IOException) as exc:
             raise RetryableError(f"storage or scratch folder: {exc}") from exc
