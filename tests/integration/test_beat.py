@@ -9,10 +9,10 @@ import pytest
 from celery.schedules import crontab
 from pydantic import ValidationError
 
-from beat.schedule import create_schedule, month_before
+from beat.schedule import create_schedule, month_before, newest_tick
 from beat.scheduler import JobScheduler
 from beat.submission import submit, tick_id
-from contracts.records import JobState
+from contracts.records import JobState, confirmed_key
 from contracts.tasks import PURGE_FILES, SEND_REPORT
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
@@ -54,6 +54,32 @@ def test_each_tick_and_each_entry_has_a_job_of_its_own() -> None:
     }
     assert len(ids) == 4
     assert tick_id("purge-files", TICK + minute / 2) == tick_id("purge-files", TICK)
+
+
+def test_job_whose_beat_was_killed_before_it_published_is_published_by_the_next(
+    jobs: Jobs, broker: Broker
+) -> None:
+    job_id = tick_id("purge-files", TICK)
+    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    broker.take("jobs.io")
+    jobs.redis.delete(confirmed_key(job_id))
+    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert broker.ready("jobs.io") == 1
+    assert jobs.ids() == {job_id}
+
+
+@pytest.mark.parametrize(
+    ("now", "tick"),
+    [
+        ("2026-03-01T06:00:00", "2026-03-01T06:00"),
+        ("2026-03-01T06:01:30", "2026-03-01T06:00"),
+        ("2026-03-31T23:59:59", "2026-03-01T06:00"),
+        ("2026-03-01T05:59:59", "2026-02-01T06:00"),
+    ],
+)
+def test_tick_is_that_of_the_schedule_however_late_it_is_served(now: str, tick: str) -> None:
+    monthly = create_schedule(["ana@empresa.com"])[entry("ana@empresa.com")]["schedule"]
+    assert newest_tick(monthly, datetime.fromisoformat(now)) == datetime.fromisoformat(tick)
 
 
 def test_schedule_that_a_task_does_not_take_leaves_nothing(jobs: Jobs) -> None:

@@ -27,6 +27,24 @@ def create_schedule(recipients: list[str]) -> dict[str, dict[str, Any]]:
     return schedule
 
 
+def newest_tick(schedule: crontab, now: datetime) -> datetime:
+    """Return the newest minute up to now that a schedule means, however late it is served."""
+    minute = now.replace(second=0, microsecond=0)
+    while not _means(schedule, minute):
+        minute -= timedelta(minutes=1)
+    return minute
+
+
+def _means(schedule: Any, minute: datetime) -> bool:  # noqa: ANN401 - a crontab, unknown to stubs
+    return bool(
+        minute.minute in schedule.minute
+        and minute.hour in schedule.hour
+        and minute.day in schedule.day_of_month
+        and minute.month in schedule.month_of_year
+        and minute.isoweekday() % 7 in schedule.day_of_week  # 0 is Sunday
+    )
+
+
 def last_month() -> str:
     """Return the month before the present one, as YYYY-MM."""
     return month_before(datetime.now(UTC).date())

@@ -7,6 +7,7 @@ from typing import Any
 from celery.beat import PersistentScheduler
 from pydantic import ValidationError
 
+from beat.schedule import newest_tick
 from beat.submission import submit, tick_id
 
 
@@ -41,7 +42,8 @@ class JobScheduler(PersistentScheduler):
         # Celery has counted it as done already, and saves the schedule when it is told to stop.
         self.schedule[entry.name] = entry
         try:
-            submit(self.app, entry.task, fields, tick_id(entry.name, datetime.now(UTC)))
+            tick = newest_tick(entry.schedule, datetime.now(UTC))
+            submit(self.app, entry.task, fields, tick_id(entry.name, tick))
         except ValidationError:  # nor would it be accepted when it is tried again
             self.schedule[entry.name] = advanced
             raise

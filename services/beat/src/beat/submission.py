@@ -1,6 +1,7 @@
 """Submitting a scheduled job as the API does: the record first, then the confirmed message."""
 
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,6 +15,8 @@ from contracts.tasks import CATALOGUE
 from contracts.wire import PERSISTENT, ResultBackend, build_message
 
 _TICKS: Final = uuid.UUID("6f1a3e52-6c53-4c0f-9d0e-1d8f3b0a7c11")
+_OTHERS_TURN_SECONDS: Final = 5.0
+_LOOK_AGAIN_SECONDS: Final = 0.1
 _CONNECT_RETRIES: Final = 60
 _CONNECT_INTERVAL_SECONDS: Final = 5
 
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def tick_id(entry: str, tick: datetime) -> str:
-    """Return the id of the job of an entry's tick: the same from every beat, in that minute."""
+    """Return the id of the job of an entry's tick, a minute: the same from every beat."""
     return str(uuid.uuid5(_TICKS, f"{entry} {tick:%Y-%m-%dT%H:%M}"))
 
 
@@ -44,14 +47,28 @@ def submit(app: Celery, task: str, fields: Mapping[str, Any], job_id: str) -> bo
     )
     backend = cast("ResultBackend", app.backend)
     try:
-        if not backend.create_record(record):
+        if backend.create_record(record):
+            _publish(app, record)
+        elif _is_submitted(backend, record):
             logger.info("%s[%s] was submitted by another beat", task, job_id)
             return False
-        _publish(app, record)
+        else:  # a beat was killed between the record and the message
+            _publish(app, record)
     except BaseException:  # SystemExit too: a record without a message would never run
         backend.withdraw_record(record)
         raise
+    backend.mark_confirmed(record)
     logger.info("%s[%s] submitted", task, job_id)
+    return True
+
+
+def _is_submitted(backend: ResultBackend, record: JobRecord) -> bool:
+    """Say whether another beat has published a job, or does so in a moment."""
+    give_up = time.monotonic() + _OTHERS_TURN_SECONDS
+    while not backend.is_with_broker(record):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(_LOOK_AGAIN_SECONDS)
     return True
 
 

@@ -26,6 +26,7 @@ from contracts.records import (
     Running,
     attempts_key,
     cancel_key,
+    confirmed_key,
     meta_key,
     record_key,
     requeues_key,
@@ -103,6 +104,15 @@ class ResultBackend(RedisBackend):
         key = record_key(record.id)
         if self.client.get(key) == record.model_dump_json().encode():
             self.client.delete(key)
+
+    def mark_confirmed(self, record: JobRecord) -> None:
+        """Remember that the broker has a job."""
+        self.client.set(confirmed_key(record.id), "1", exat=record.expires_at)
+
+    def is_with_broker(self, record: JobRecord) -> bool:
+        """Say whether the broker is known to have a job, or to have had it."""
+        traces = [f(stage.id) for stage in record.stages for f in (running_key, meta_key)]
+        return bool(self.client.exists(confirmed_key(record.id), *traces))
 
     def begin(self, task_id: str, job_id: str, running: Running, requeues: int) -> Beginning:
         """Say that a task runs, and return what there is to know before it does.
