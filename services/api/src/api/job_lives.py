@@ -1,18 +1,14 @@
 """What the API writes of a job's end and of its lives after: by the undertaker and by a requeue."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from api.dead_letter import DELIVERY_LIMIT_REASON, Death
-from api.errors import ResultsUnavailable
-from api.job_store import end_meta
+from api.job_store import bounded, end_meta
 from api.revival import Revival
 from contracts.records import (
     FAILURE_STATE,
@@ -47,7 +43,10 @@ class JobLives:
 
     async def prepare(self, job_ids: Iterable[str]) -> None:
         """Keep what is known of jobs for as long as of new ones, and forget cancels of before."""
-        async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+        async with (
+            bounded(self._timeout_seconds),
+            self._redis.pipeline(transaction=False) as pipeline,
+        ):
             for job_id in job_ids:
                 for key in (record_key(job_id), attempts_key(job_id)):
                     pipeline.expire(key, self._job_ttl_seconds, gt=True)
@@ -58,7 +57,7 @@ class JobLives:
         """Make a job that was published again begin anew, whatever its last life came to."""
         job_id, requeues = revival.job_id, revival.requeues
         keys = {meta_key(job_id), meta_key(revival.letter.death.task_id or job_id)}
-        async with self._bounded(), self._redis.pipeline() as transaction:
+        async with bounded(self._timeout_seconds), self._redis.pipeline() as transaction:
             await transaction.watch(*keys)
             ends = zip(keys, map(_meta, await transaction.mget(*keys)), strict=True)
             # A worker may have been quicker, and ended the new life already.
@@ -78,7 +77,7 @@ class JobLives:
 
         """
         key, running = meta_key(job_id), running_key(death.task_id or job_id)
-        async with self._bounded(), self._redis.pipeline() as transaction:
+        async with bounded(self._timeout_seconds), self._redis.pipeline() as transaction:
             watched = (key, running, requeues_key(job_id))
             await transaction.watch(*watched)
             raw_end, raw_running, requeues = await transaction.mget(*watched)
@@ -96,16 +95,6 @@ class JobLives:
             transaction.publish(key, meta)
             await transaction.execute()
         return True
-
-    @asynccontextmanager
-    async def _bounded(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
-        except TimeoutError as exc:
-            raise ResultsUnavailable("Redis did not answer in time.") from exc
-        except (RedisError, OSError) as exc:
-            raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
 
 
 def _meta(raw: bytes | str | None) -> Meta | None:

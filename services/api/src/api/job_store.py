@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -252,15 +252,25 @@ class JobStore:
                 yield _snapshot(record, raw_metas, [], requeues)
             await asyncio.sleep(0)  # let other requests in between chunks
 
-    @asynccontextmanager
-    async def _bounded(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
-        except TimeoutError as exc:
-            raise ResultsUnavailable("Redis did not answer in time.") from exc
-        except (RedisError, OSError) as exc:
-            raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
+    def _bounded(self) -> AbstractAsyncContextManager[None]:
+        return bounded(self._timeout_seconds)
+
+
+@asynccontextmanager
+async def bounded(seconds: float) -> AsyncIterator[None]:
+    """Use Redis for so long.
+
+    Raises:
+        ResultsUnavailable: it does not answer in time, or refuses.
+
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise ResultsUnavailable("Redis did not answer in time.") from exc
+    except (RedisError, OSError) as exc:
+        raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
 
 
 def _meta(raw: bytes | str | None) -> Meta | None:
