@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from celery.worker import state as worker_state
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from contracts.cancellation import RunningJobs
 from contracts.records import cancel_key
@@ -33,8 +35,12 @@ class CancelWatch:
 
     def __init__(self, result_url: str, jobs: RunningJobs, grace_seconds: float | None) -> None:
         self._redis = Redis.from_url(
-            result_url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
+            result_url,
+            socket_timeout=_REDIS_SECONDS,
+            socket_connect_timeout=_REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 0),  # the next look is soon enough
         )
+        self._is_blind = False
         self._jobs = jobs
         self._grace = None if grace_seconds is None else timedelta(seconds=grace_seconds)
 
@@ -46,8 +52,11 @@ class CancelWatch:
         try:
             marks: list[Any] = self._redis.mget([cancel_key(_job_id(r)) for r in requests])
         except RedisError as exc:
-            logger.warning("can't look for cancels: %s", exc)
+            if not self._is_blind:
+                logger.warning("can't look for cancels, again every second: %s", exc)
+            self._is_blind = True
             return
+        self._is_blind = False
         for request, mark in zip(requests, marks, strict=True):
             if mark:
                 self._jobs.cancel(_job_id(request))
