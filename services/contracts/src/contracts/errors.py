@@ -9,6 +9,10 @@ class RejectedError(Exception):
     """Will never work: the input is wrong, the host is not allowed. Not retried."""
 
 
+class NeverFinishedError(Exception):
+    """The job was delivered again and again, and no run of it came to an end. Not retried."""
+
+
 class DeadlineExceededError(Exception):
     """The task's own deadline passed while it worked. Not retried."""
 

@@ -22,7 +22,13 @@ from obstore.store import ObjectStore
 from pydantic import ValidationError
 
 from contracts.cancellation import Cancellation
-from contracts.errors import JobCancelledError, RejectedError, RetryableError
+from contracts.errors import (
+    JobCancelledError,
+    NeverFinishedError,
+    RejectedError,
+    RetryableError,
+)
+from contracts.lanes import DELIVERY_LIMIT
 from contracts.records import Attempt, AttemptError, Meta, Progress, Running
 from contracts.schemas import Args, Result
 from contracts.storage import artifact_key
@@ -75,9 +81,17 @@ class Job:
 
         Raises:
             Ignore: it has ended already, or nobody wants it any more: there is nothing to do.
+            NeverFinishedError: it was begun too often. RabbitMQ counts deliveries too, but from
+                4.0 on not those after it has cancelled a consumer that took too long.
 
         """
-        found = self._backend.begin(self._task_id, self.id, self._running(), self._requeues)
+        found = self._backend.begin(
+            self._task_id,
+            self.id,
+            self._running(),
+            self._requeues,
+            redelivered=bool((self._task.request.delivery_info or {}).get("redelivered")),
+        )
         if found.end:
             logger.info("%s[%s] was delivered again after its end", self._spec.name, self.id)
             raise Ignore
@@ -85,6 +99,11 @@ class Job:
             self._append_unfinished(found.unfinished)
         if found.cancelled:
             self.end_as_cancelled()
+        if found.redeliveries > DELIVERY_LIMIT:
+            raise NeverFinishedError(
+                f"it was begun {found.redeliveries + 1} times, and no run came to its end: "
+                "it may take longer than the broker waits, or cost its worker its life"
+            )
 
     def report(
         self, current: int, total: int | None, unit: str, message: str | None = None

@@ -242,6 +242,11 @@ def running_key(task_id: str) -> str:
     return f"twinlane:running:{task_id}"
 
 
+def redeliveries_key(task_id: str, requeues: int, attempt: int) -> str:
+    """Return the key of how often an attempt was begun again: a number."""
+    return f"twinlane:redeliveries:{task_id}:{requeues}:{attempt}"
+
+
 def cancel_key(job_id: str) -> str:
     """Return the key of the mark that nobody wants a job any more: when that was said."""
     return f"twinlane:cancel:{job_id}"
@@ -359,6 +364,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str, bool]]] = {
     "TimeLimitExceeded": ("deadline-exceeded", "The job took longer than it may", True),
     "WorkerLostError": ("worker-lost", "The worker died while it ran the job", True),
     "NotRegistered": ("task-unknown", "No worker knows this task", True),
+    "NeverFinishedError": ("never-finished", "No run of the job came to an end", True),
     "DeadLettered": ("dead-lettered", "The broker gave the job up", True),
     "Unconfirmed": ("never-queued", "The broker never took the job", True),
 }

@@ -29,6 +29,7 @@ from contracts.records import (
     confirmed_key,
     meta_key,
     record_key,
+    redeliveries_key,
     requeues_key,
     running_key,
 )
@@ -59,6 +60,8 @@ class Beginning:
     unfinished: Meta | None
     """An attempt that somebody began and never ended: its worker died, or was cut off."""
     cancelled: bool
+    redeliveries: int
+    """How often this attempt was begun before, because its message came again."""
 
 
 # Redis takes no writes: it lacks a replica, can't save to disk, or lost its master. redis-py has
@@ -114,7 +117,15 @@ class ResultBackend(RedisBackend):
         traces = [f(stage.id) for stage in record.stages for f in (running_key, meta_key)]
         return bool(self.client.exists(confirmed_key(record.id), *traces))
 
-    def begin(self, task_id: str, job_id: str, running: Running, requeues: int) -> Beginning:
+    def begin(
+        self,
+        task_id: str,
+        job_id: str,
+        running: Running,
+        requeues: int,
+        *,
+        redelivered: bool,
+    ) -> Beginning:
         """Say that a task runs, and return what there is to know before it does.
 
         Said first and asked second: a cancel does it the other way round, so that one of the two
@@ -130,10 +141,14 @@ class ResultBackend(RedisBackend):
                 pipeline.publish(meta_key(task_id), meta)
                 pipeline.get(meta_key(task_id))
                 pipeline.exists(cancel_key(job_id))
+                if redelivered:
+                    key = redeliveries_key(task_id, requeues, running.attempt)
+                    pipeline.incr(key)
+                    pipeline.expire(key, self.expires)
                 answers: list[Any] = pipeline.execute()
                 return answers
 
-        raw_before, _, raw_end, cancelled = self._retried(ask)
+        raw_before, _, raw_end, cancelled, *counted = self._retried(ask)
         end = _end(raw_end)
         # What it finds may be its own words, when Redis had them and its answer was lost.
         before = None if end or raw_before == meta.encode() else _meta(raw_before)
@@ -142,7 +157,7 @@ class ResultBackend(RedisBackend):
         if requeues and (end is None or end.requeues < requeues):
             self._retried(lambda: self._reopen({task_id, job_id}, job_id, requeues))
             end = None
-        return Beginning(end, before, bool(cancelled))
+        return Beginning(end, before, bool(cancelled), counted[0] if counted else 0)
 
     def report(self, task_id: str, job_id: str, running: Running, requeues: int) -> bool:
         """Say how far a task is; return whether its job was cancelled meanwhile."""
