@@ -35,7 +35,8 @@ JOBS: Final = JOBS_PER_SECOND * SECONDS
 DRAIN_SECONDS: Final = 240
 API_SLACK_SECONDS: Final = 2.0
 MAIL_WINDOW_SECONDS: Final = 2.0
-"""Between the mail server's 250 and the receipt, on a busy machine."""
+"""Between handing a mail over and its receipt, on a busy machine: what is in the sockets arrives
+even after the death of the worker, and the time that is noted is this process's."""
 _TOLD_CHARACTERS: Final = 700
 LIMIT_SECONDS: Final = 3 * SECONDS + 2 * DRAIN_SECONDS
 
@@ -265,9 +266,7 @@ def _check_mails(account: Account, inbox: Inbox, havoc: Havoc) -> dict[str, int]
         if not arrivals and not work.is_cancelled:
             account.surprise("no mail", work, "")
         if len(arrivals) > 1:
-            is_in_window = any(
-                arrivals[0] <= at <= arrivals[0] + MAIL_WINDOW_SECONDS for at in kills
-            )
+            is_in_window = any(abs(at - arrivals[0]) <= MAIL_WINDOW_SECONDS for at in kills)
             doubled["in the window" if is_in_window else "without a reason"] += 1
             if not is_in_window:
                 account.surprise("two mails", work, f"{arrivals}, kills at {kills}")
