@@ -25,6 +25,7 @@ from api.query import refuse_unknown_parameters
 from api.rate_limits import RateLimits
 from api.services import open_services
 from api.settings import ApiSettings
+from api.shortcut import Shortcut
 
 DESCRIPTION = """\
 Puts slow work behind an HTTP API. A job is accepted with a confirmed `202`, travels over AMQP to
@@ -72,6 +73,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             ),
         )
     access.check_routes(app.routes)
+    app.add_middleware(Shortcut, routes=app.routes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})
     keys = settings.keys
     if keys:

@@ -35,12 +35,11 @@ class Identity:
             raise IdempotencyKeyReused(self.id)
 
 
-class Idempotency:
-    """The request's key, if it has one, and where its answer says that it is a repetition."""
+class IdempotencyKey:
+    """The request's key, if it has one."""
 
-    def __init__(self, key_id: str | None, response: Response) -> None:
+    def __init__(self, key_id: str | None) -> None:
         self._key_id = key_id
-        self._response = response
 
     def identity(self, *content: str | bytes | None) -> Identity | None:
         """Return what a submission of this content is known by; None without a key."""
@@ -52,15 +51,26 @@ class Idempotency:
             digest.update(len(raw).to_bytes(8, "big") + raw)
         return Identity(self._key_id, digest.hexdigest())
 
+
+class Idempotency(IdempotencyKey):
+    """The request's key, and where its answer says that it is a repetition."""
+
+    def __init__(self, key_id: str | None, response: Response) -> None:
+        super().__init__(key_id)
+        self._response = response
+
     def tell(self, *, replayed: bool) -> None:
         """Say in the answer whether the job was submitted by an earlier request."""
-        if replayed:
-            self._response.headers["Idempotency-Replayed"] = "true"
+        self._response.headers.update(replayed_header(replayed=replayed))
 
 
-async def _idempotency(
+def replayed_header(*, replayed: bool) -> dict[str, str]:
+    """Return the header that an answer has if the job was submitted by an earlier request."""
+    return {"Idempotency-Replayed": "true"} if replayed else {}
+
+
+async def _key_id(
     request: Request,
-    response: Response,
     key: Annotated[
         str | None,
         Header(
@@ -72,11 +82,24 @@ async def _idempotency(
             "body gets the job of the first.",
         ),
     ] = None,
-) -> Idempotency:
+) -> str | None:
     if key is None:
-        return Idempotency(None, response)
+        return None
     name = f"{caller_name(request)} {request.method} {request.url.path}\n{key}"
-    return Idempotency(str(uuid.uuid5(_KEYS, name)), response)
+    return str(uuid.uuid5(_KEYS, name))
 
 
+KeyId = Annotated[str | None, Depends(_key_id)]
+
+
+async def _idempotency_key(key_id: KeyId) -> IdempotencyKey:
+    return IdempotencyKey(key_id)
+
+
+async def _idempotency(key_id: KeyId, response: Response) -> Idempotency:
+    return Idempotency(key_id, response)
+
+
+Keyed = Annotated[IdempotencyKey, Depends(_idempotency_key)]
+"""For routes that make their Response themselves."""
 Idempotent = Annotated[Idempotency, Depends(_idempotency)]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from api.errors import ApiError, BatchNotFound, JobNotFound, ResultsUnavailable
+from api.grouping import Grouped
 from contracts.records import (
     SUCCESS_STATE,
     UNCONFIRMED_PREFIX,
@@ -39,6 +41,9 @@ T = TypeVar("T")
 
 _CONNECTIONS: Final = 50
 _READINESS_KEY: Final = "twinlane:readiness"
+
+_READ_AT_ONCE: Final = 100
+"""Snapshots that share a round trip; results may have 64 KiB each."""
 
 _CHUNK: Final = 500
 """Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
@@ -74,6 +79,7 @@ class JobStore:
             )
         )
         self._timeout_seconds = timeout_seconds
+        self._read = Grouped(self._read_all, _READ_AT_ONCE)
         self._unwritten: list[tuple[JobRecord, asyncio.Future[bool]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -215,16 +221,7 @@ class JobStore:
 
         """
         async with self._bounded():
-            async with self.redis.pipeline(transaction=False) as pipeline:
-                pipeline.mget(
-                    record_key(job_id),
-                    requeues_key(job_id),
-                    cancel_key(job_id),
-                    meta_key(job_id),
-                    running_key(job_id),
-                )
-                pipeline.lrange(attempts_key(job_id), 0, -1)
-                (raw_record, requeues, cancel, *raw_last), raw_attempts = await pipeline.execute()
+            (raw_record, requeues, cancel, *raw_last), raw_attempts = await self._read(job_id)
             if raw_record is None:
                 raise JobNotFound(job_id)
             record = JobRecord.model_validate_json(raw_record)
@@ -233,6 +230,18 @@ class JobStore:
         attempts = _distinct(map(Attempt.model_validate_json, raw_attempts))
         snapshot = _snapshot(record, [*raw_earlier, *raw_last], attempts, int(requeues or 0))
         return replace(snapshot, cancel_requested_at=_time(cancel))
+
+    async def _read_all(self, job_ids: Sequence[str]) -> list[tuple[list[Any], list[bytes]]]:
+        """Return what Redis has under the keys of each job, in one round trip."""
+        keys = [_state_keys(job_id) for job_id in job_ids]
+        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.mget(list(chain.from_iterable(keys)))
+            for job_id in job_ids:
+                pipeline.lrange(attempts_key(job_id), 0, -1)
+            values, *attempts = await pipeline.execute()
+        each = len(values) // len(job_ids)
+        states = [values[start : start + each] for start in range(0, len(values), each)]
+        return list(zip(states, attempts, strict=True))
 
     async def snapshots(self, job_ids: Sequence[str]) -> AsyncIterator[JobSnapshot]:
         """Yield many jobs as they are now, without their attempts; expired ones are left out."""
@@ -285,6 +294,17 @@ def _distinct(attempts: Iterable[Attempt]) -> list[Attempt]:
 def _meta_keys(record: JobRecord) -> list[str]:
     """Return the keys of a job's metas: of each stage its end and what it does before."""
     return [key for stage in record.stages for key in (meta_key(stage.id), running_key(stage.id))]
+
+
+def _state_keys(job_id: str) -> tuple[str, ...]:
+    """Return the keys of what is known of any job; what its earlier stages did comes on top."""
+    return (
+        record_key(job_id),
+        requeues_key(job_id),
+        cancel_key(job_id),
+        meta_key(job_id),
+        running_key(job_id),
+    )
 
 
 def _snapshot(

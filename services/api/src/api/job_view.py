@@ -1,11 +1,12 @@
 """A job as `/v1` shows it, and how clients are kept waiting for one."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import Path
-from pydantic import BaseModel, Field
+from fastapi import Path, Response
+from pydantic import BaseModel, Field, TypeAdapter
 
 from api.job_store import JobSnapshot, JobStore
 from api.waiting import StateChanges
@@ -51,6 +52,9 @@ class JobView(BaseModel):
     links: JobLinks
 
 
+_JSON: Final = TypeAdapter(JobView)
+
+
 def new_job_view(record: JobRecord) -> JobView:
     """Show a job that was accepted this moment."""
     scheduled = record.run_at is not None and record.run_at > record.submitted_at
@@ -61,6 +65,19 @@ def new_job_view(record: JobRecord) -> JobView:
 def job_view(snapshot: JobSnapshot) -> JobView:
     """Show a job as Redis knows it."""
     return _view(snapshot)
+
+
+def job_response(
+    view: JobView, status_code: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer with a job, and when to ask again if it has not ended.
+
+    Its bytes are written once: what a function returns otherwise, FastAPI validates once more.
+    """
+    answer = Response(_JSON.dump_json(view), status_code, headers, media_type="application/json")
+    if not view.state.is_terminal:
+        answer.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    return answer
 
 
 def is_stored_result(result: object) -> bool:

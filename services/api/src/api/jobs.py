@@ -18,15 +18,16 @@ from api.errors import (
 )
 from api.events import stream_events
 from api.job_view import (
-    POLL_AGAIN_SECONDS,
     JobId,
     JobView,
     is_stored_result,
+    job_response,
     job_view,
     wait_for_change,
 )
 from api.prefer import MAX_WAIT_SECONDS
 from api.services import Uses
+from api.shortcut import BusyRoute
 from contracts.records import JobState
 
 
@@ -40,6 +41,7 @@ def create_router() -> APIRouter:
         response_model=JobView,
         responses=responses(JobNotFound, ResultsUnavailable),
         methods=["GET"],
+        route_class_override=BusyRoute,
     )
     router.add_api_route(
         "/cancel",
@@ -87,7 +89,6 @@ def create_router() -> APIRouter:
 
 async def show_job(
     services: Uses,
-    response: Response,
     job_id: JobId,
     wait: Annotated[
         float,
@@ -97,17 +98,15 @@ async def show_job(
             description="Answer when the job is terminal or has changed, after N seconds at most.",
         ),
     ] = 0,
-) -> JobView:
+) -> Response:
     """Return a job's state, progress, attempts, and its result or error."""
     snapshot = await wait_for_change(
         services.store, services.changes, job_id, wait, until_terminal=False
     )
-    if not snapshot.status.state.is_terminal:
-        response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
-    return job_view(snapshot)
+    return job_response(job_view(snapshot))
 
 
-async def cancel_job(services: Uses, response: Response, job_id: JobId) -> JobView:
+async def cancel_job(services: Uses, job_id: JobId) -> Response:
     """Have a job not run, or stop: durably, whether or not a worker is there to hear it.
 
     What waits is cancelled at once. What runs stops when its task can, and may yet succeed before;
@@ -116,10 +115,7 @@ async def cancel_job(services: Uses, response: Response, job_id: JobId) -> JobVi
     """
     await services.store.snapshot(job_id)
     await services.canceller.cancel([job_id])
-    snapshot = await services.store.snapshot(job_id)
-    if not snapshot.status.state.is_terminal:
-        response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
-    return job_view(snapshot)
+    return job_response(job_view(await services.store.snapshot(job_id)), 202)
 
 
 async def show_result(services: Uses, request: Request, job_id: JobId) -> Response:

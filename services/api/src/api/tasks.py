@@ -22,10 +22,11 @@ from api.errors import (
     TaskNotFound,
     responses,
 )
-from api.idempotency import Idempotent
-from api.job_view import POLL_AGAIN_SECONDS, JobView, job_view, new_job_view, wait_for_change
+from api.idempotency import Keyed, replayed_header
+from api.job_view import JobView, job_response, job_view, new_job_view, wait_for_change
 from api.prefer import preferred_wait_seconds
 from api.services import Services, Uses
+from api.shortcut import BusyRoute
 from api.submission import Accepted, Submission
 from contracts.schemas import Args
 from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
@@ -106,6 +107,7 @@ def create_router() -> APIRouter:
             operation_id=f"submit_{spec.name.replace('.', '_')}",
             responses=responses(*SUBMIT_ERRORS, *REFUSALS.get(spec.name, ()))
             | {200: {"model": JobView, "description": "Finished within `Prefer: wait=N`."}},
+            route_class_override=BusyRoute,
         )
     router.add_api_route(
         "/{name}/jobs",
@@ -187,50 +189,45 @@ async def submit_options(
     return SubmitOptions(due, preferred_wait_seconds(prefer), f"{delay} {run_at}")
 
 
-def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobView]]:
+def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Response]]:
     optional = not any(field.is_required() for field in spec.args.model_fields.values())
     args_type: Any = Annotated[spec.args, Body()]
 
     async def submit(
         services: Uses,
-        response: Response,
         options: Annotated[SubmitOptions, Depends(submit_options)],
-        idempotency: Idempotent,
+        key: Keyed,
         args: args_type,
-    ) -> JobView:
+    ) -> Response:
         admitted = await services.admission.admit(args)
-        identity = idempotency.identity(args.model_dump_json(), options.when)
+        identity = key.identity(args.model_dump_json(), options.when)
         submission = Submission(spec, admitted, options.run_at, identity)
         accepted = await services.submitter.submit(submission)
-        idempotency.tell(replayed=accepted.replayed)
-        return await _answer(services, response, accepted, options.wait_seconds)
+        return await _answer(services, accepted, options.wait_seconds)
 
     if optional:
         submit.__defaults__ = (spec.args(),)
     return submit
 
 
-async def _answer(
-    services: Services, response: Response, accepted: Accepted, wait_seconds: int
-) -> JobView:
+async def _answer(services: Services, accepted: Accepted, wait_seconds: int) -> Response:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
     record = accepted.record
-    response.headers["Location"] = f"/v1/jobs/{record.id}"
+    status_code = 202
+    headers = {"Location": f"/v1/jobs/{record.id}"} | replayed_header(replayed=accepted.replayed)
     if wait_seconds:
-        response.headers["Preference-Applied"] = f"wait={wait_seconds}"
+        headers["Preference-Applied"] = f"wait={wait_seconds}"
         snapshot = await wait_for_change(
             services.store, services.changes, record.id, wait_seconds, until_terminal=True
         )
         view = job_view(snapshot)
-        if snapshot.status.state.is_terminal:
-            response.status_code = 200
-            return view
+        if view.state.is_terminal:
+            status_code = 200
     elif accepted.replayed:
         view = job_view(await services.store.snapshot(record.id))
     else:
         view = new_job_view(record)
-    response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
-    return view
+    return job_response(view, status_code, headers)
 
 
 def _task_view(spec: TaskSpec[Any, Any]) -> TaskView:
