@@ -35,6 +35,11 @@ class Service:
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def pid(self) -> int:
+        """The id of its process, or of the first of its processes."""
+        return self._process.pid
+
     def wait_until(self, is_ready: Callable[[], bool]) -> None:
         """Wait until the service is ready; fail with its log if it ends or takes too long."""
         ready = eventually(

@@ -65,6 +65,7 @@ def test_everything_that_is_wrong_is_said_at_once(service: str, tmp_path: Path) 
         ("beat", "MONTHLY_REPORT_RECIPIENTS", "a@ok.example,x", "'x' is not an address"),
         ("api", "API_KEYS", f"ci:reed:{DIGEST}", "entry 1 (ci) needs scopes"),
         ("api", "RATE_LIMIT_PER_KEY", "many", "'many' is not like 1000/second"),
+        ("api", "API_WORKERS", "0", "greater than or equal to 1 (it is '0')"),
         ("worker-cpu", "FAULT_RATE", "2", "less than or equal to 1 (it is '2')"),
     ],
 )
@@ -76,6 +77,12 @@ def test_setting_that_can_not_be_read_is_explained_in_one_line(
     assert rule in said
     assert said.count("\n") == 1
     assert DIGEST not in said
+
+
+def test_several_processes_complain_once(tmp_path: Path) -> None:
+    said = complaint("api", tmp_path, **NEEDED, API_WORKERS="2", RATE_LIMIT_PER_KEY="many")
+    assert said.startswith("api: RATE_LIMIT_PER_KEY: ")
+    assert said.count("\n") == 1
 
 
 def test_api_without_keys_does_not_start_where_others_can_reach_it(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *_STORAGE,
         "API_HOST",
         "API_PORT",
+        "API_WORKERS",
         "API_PUBLISHED_HOST",
         "API_KEYS",
         "RATE_LIMIT_PER_KEY",

@@ -2,9 +2,19 @@
 
 import gc
 import logging
-from typing import Final
+import os
+import signal
+import sys
+from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
+from threading import Thread
+from typing import Any, Final
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from api.app import create_app
 from api.head_limit import BoundedHeadProtocol
@@ -25,19 +35,47 @@ def main() -> None:
     if not settings.keys:
         reach = f"{settings.published_host}:{settings.api_port}"
         logger.warning("no API_KEYS: whoever reaches %s may do everything", reach)
+    app = partial(create_process_app, settings)
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": settings.api_host,
+        "port": settings.api_port,
+        "loop": "uvloop",
+        "http": BoundedHeadProtocol,  # it is httptools'
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+    }
+    if settings.api_workers == 1:
+        uvicorn.run(app, **options)
+    else:
+        _supervise(uvicorn.Config(app, workers=settings.api_workers, **options))
+
+
+def create_process_app(settings: ApiSettings) -> FastAPI:
+    """Create the API in the process that is to serve it, and prepare that."""
+    if parent := parent_process():
+        configure_logging("api", settings.log_level)
+        Thread(target=_stop_after, args=(parent,), daemon=True).start()
     app = create_app(settings)
     gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
     gc.set_threshold(GC_THRESHOLD)
-    uvicorn.run(
-        app,
-        host=settings.api_host,
-        port=settings.api_port,
-        http=BoundedHeadProtocol,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
+    return app
+
+
+def _supervise(config: uvicorn.Config) -> None:
+    """Run processes that share the port; replace those that die, and stop all on SIGTERM."""
+    supervisor = Multiprocess(config, [config.bind_socket()])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        sys.exit(STARTUP_FAILURE)
+
+
+def _stop_after(supervisor: BaseProcess) -> None:
+    """Stop this process once its supervisor is gone, even by SIGKILL: it would keep the port."""
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

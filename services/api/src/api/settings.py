@@ -21,6 +21,7 @@ class ApiSettings(SharedSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_workers: int = Field(default=1, ge=1, le=64, description="Processes that share the port")
     api_published_host: str | None = Field(
         default=None, description="Where the port can be reached, if not where it is bound"
     )
