@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from api.errors import RateLimited
@@ -16,6 +18,19 @@ def test_requests_up_to_the_limit_pass_and_the_next_is_told_when_to_come_back() 
     assert refused.members == {"limit": "3 requests per minute"}
     assert 1 <= int(refused.headers["Retry-After"]) <= 120
     assert "3 requests per minute" in refused.detail
+
+
+def test_what_was_counted_fades_in_the_window_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = RateLimits(per_key="10/minute", per_address="100/minute")
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0)
+    counted(limits, "ci", "192.0.2.1", 10)
+    monkeypatch.setattr(time, "monotonic", lambda: 120.0 + 30)  # half of them count
+    *passed, refused = counted(limits, "ci", "192.0.2.1", 6)
+    assert passed == [None] * 5
+    assert refused is not None
+    assert refused.headers["Retry-After"] == "6"  # when one more of the ten has faded
+    monkeypatch.setattr(time, "monotonic", lambda: 300.0)  # a window in which nothing came
+    assert counted(limits, "ci", "192.0.2.1", 10) == [None] * 10
 
 
 def test_each_key_has_a_limit_of_its_own() -> None:
@@ -59,9 +74,9 @@ def test_memory_does_not_grow_with_the_addresses_that_fail() -> None:
     limits = RateLimits(per_key="1/second", per_address="1/second")
     for n in range(_MAX_COUNTED + 500):
         limits.count_failure(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    kept = limits._failures._storage  # noqa: SLF001 - how much is kept can't be seen from outside
-    assert len(kept.expirations) <= _MAX_COUNTED + 2
-    assert len(kept.storage) <= _MAX_COUNTED + 2
+    failures = limits._failures  # noqa: SLF001 - how much is kept can't be seen from outside
+    kept = [*failures._now, *failures._before]  # noqa: SLF001
+    assert len(kept) <= 2 * (_MAX_COUNTED + 1)
 
 
 @pytest.mark.parametrize("limit", ["1000/second", "10 per minute", "5/2 hours"])

@@ -2,13 +2,12 @@
 
 import math
 import time
+from collections import Counter
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from api.errors import RateLimited
 
@@ -16,7 +15,6 @@ FAILURES_PER_ADDRESS: Final = "30/minute"
 """Requests without a known key. Whoever has one is let in all the same: nobody is locked out by
 others behind the same address, and a key can't be guessed at any rate."""
 _MAX_COUNTED: Final = 10_000
-_SWEEP_SECONDS: Final = 1.0
 _OTHERS: Final = "others"
 
 
@@ -38,42 +36,38 @@ class RateLimits:
 
 
 class _Limit:
-    """One limit, for many who are each counted for themselves."""
+    """One limit, for many who are each counted for themselves.
+
+    A sliding window of two counters: of the window before, as much counts as it still covers of
+    the time up to now. The library's own does the same, in a tenth of a request's time.
+    """
 
     def __init__(self, whose: str, limit: str) -> None:
         self._whose = whose
         self._item = parse(limit)
-        self._storage = _Counts()
-        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
+        self._seconds = self._item.get_expiry()
+        self._window = 0
+        self._before: Counter[str] = Counter()
+        self._now: Counter[str] = Counter()
 
     def count(self, who: str) -> RateLimited | None:
-        if len(self._storage.expirations) >= _MAX_COUNTED:
-            who = _OTHERS  # share one count until the old ones have expired
-        if self._limiter.hit(self._item, who):
+        window, passed = divmod(time.monotonic(), self._seconds)
+        self._turn_to(int(window))
+        if who not in self._now and len(self._now) >= _MAX_COUNTED:
+            who = _OTHERS  # share one count until the window is over
+        before, now = self._before.get(who, 0), self._now.get(who, 0)
+        left = self._seconds - passed
+        if math.floor(before * left / self._seconds) + now < self._item.amount:
+            self._now[who] = now + 1
             return None
-        reset = self._limiter.get_window_stats(self._item, who).reset_time
-        seconds = max(1, math.ceil(reset - time.time()))
-        return RateLimited(self._whose, describe(self._item), seconds)
+        # Until then the window before fades by one request, or this one is over.
+        seconds = min(left, self._seconds / before) if before else left
+        return RateLimited(self._whose, describe(self._item), max(1, math.ceil(seconds)))
 
-
-class _Counts(MemoryStorage):
-    """The library's memory without its locks and its thread every 10 ms: one event loop counts.
-
-    At 1,000 requests a second, the thread alone cost 80 µs of each.
-    """
-
-    _swept_at = 0.0
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Add to a count that lives for `expiry` seconds, and forget those that are over."""
-        now = time.time()
-        if now > self._swept_at + _SWEEP_SECONDS:
-            self._swept_at = now
-            for old in [old for old, end in self.expirations.items() if end <= now]:
-                del self.expirations[old], self.storage[old]
-        self.expirations.setdefault(key, now + expiry)
-        self.storage[key] += amount
-        return self.storage[key]
+    def _turn_to(self, window: int) -> None:
+        if window != self._window:
+            self._before = self._now if window == self._window + 1 else Counter()
+            self._window, self._now = window, Counter()
 
 
 def describe(item: RateLimitItem) -> str:
