@@ -25,6 +25,9 @@ from contracts.settings import read_settings
 GC_THRESHOLD: Final = 50_000
 """Allocations between collections: requests leave few cycles, and a collection is a pause."""
 
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than proxies and clients keep idle connections: the one who asks must be who closes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +46,7 @@ def main() -> None:
         "loop": "uvloop",
         "http": BoundedHeadProtocol,  # it is httptools'
         "forwarded_allow_ips": settings.forwarded_allow_ips,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "log_config": None,
         "access_log": False,
         "server_header": False,
