@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, cast
 
 from aiormq.abc import AbstractChannel
@@ -21,7 +21,7 @@ from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing
 from pamqp.commands import Basic
 
 from api.amqp import LOST_CONNECTION, AmqpConnection, losses_as_errors
-from api.errors import BrokerUnavailable, LaneFull, OutcomeUnknown
+from api.errors import ApiError, BrokerUnavailable, LaneFull, OutcomeUnknown
 from contracts.lanes import DEAD_LETTER_NOTICES, DEAD_LETTERS, JOBS, declare_topology
 from contracts.records import JobRecord
 from contracts.tasks import CATALOGUE
@@ -128,6 +128,25 @@ class Publisher:
             await self._give_up_if_silent(link, sent_at)
             raise OutcomeUnknown(record.id) from exc
         self._last_confirm = asyncio.get_running_loop().time()
+
+    async def publish_many(
+        self, records: Sequence[JobRecord], deadline: float
+    ) -> list[ApiError | None]:
+        """Publish many jobs at once; return for each, in their order, None or why it was refused.
+
+        Nothing is raised: each job has its own outcome, with the errors of `publish`.
+        """
+        now = datetime.now(UTC)
+        return list(
+            await asyncio.gather(*(self._outcome(record, now, deadline) for record in records))
+        )
+
+    async def _outcome(self, record: JobRecord, now: datetime, deadline: float) -> ApiError | None:
+        try:
+            await self.publish(record, now, deadline)
+        except ApiError as exc:
+            return exc
+        return None
 
     async def count_queues(self, names: Sequence[str]) -> dict[str, LiveCount]:
         """Return what waits in queues and who consumes them, as of this moment.

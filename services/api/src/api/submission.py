@@ -249,21 +249,15 @@ class Submitter:
         for start in range(0, len(records), _AT_ONCE):
             chunk = records[start : start + _AT_ONCE]
             deadline = self._publisher.deadline()
-            outcomes = await asyncio.gather(*(self._outcome(record, deadline) for record in chunk))
-            refusals |= {outcome[0]: outcome[1] for outcome in outcomes if outcome}
+            outcomes = await self._publisher.publish_many(chunk, deadline)
+            refused = zip(chunk, outcomes, strict=True)
+            refusals |= {record.id: error for record, error in refused if error}
             if any(isinstance(error, _BROKER_AWAY) for error in refusals.values()):
                 rest = records[start + _AT_ONCE :]
                 refusals |= dict.fromkeys((record.id for record in rest), _NOT_TRIED)
                 break
         await self._tidy_up(records, refusals)
         return refusals
-
-    async def _outcome(self, record: JobRecord, deadline: float) -> tuple[str, ApiError] | None:
-        try:
-            await self._publisher.publish(record, datetime.now(UTC), deadline)
-        except ApiError as exc:
-            return record.id, exc
-        return None
 
     async def _tidy_up(self, records: Sequence[JobRecord], refusals: dict[str, ApiError]) -> None:
         refused = [record for record in records if record.id in refusals]
