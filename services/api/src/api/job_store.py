@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from api.errors import ApiError, BatchNotFound, JobNotFound, ResultsUnavailable
+from api.errors import BatchNotFound, JobNotFound, ResultsUnavailable
 from contracts.records import (
     SUCCESS_STATE,
     UNCONFIRMED_PREFIX,
@@ -42,6 +42,16 @@ _READINESS_KEY: Final = "twinlane:readiness"
 
 _CHUNK: Final = 500
 """Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
+
+_CREATE: Final = """
+local is_new = {}
+for i, key in ipairs(KEYS) do
+  local written = redis.call('SET', key, ARGV[2 * i - 1], 'NX', 'EXAT', ARGV[2 * i])
+  is_new[i] = written and 1 or 0
+end
+return is_new
+"""
+"""Writes what is not there yet. A third of what a pipeline costs, as it is one command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +84,7 @@ class JobStore:
             )
         )
         self._timeout_seconds = timeout_seconds
-        self._unwritten: list[tuple[JobRecord, asyncio.Future[bool]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._create = self.redis.register_script(_CREATE)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -92,45 +101,21 @@ class JobStore:
             await self.redis.set(_READINESS_KEY, "1", ex=60)
 
     async def create(self, record: JobRecord) -> bool:
-        """Write the record of a new job, until its `expires_at`; return False if there is one.
-
-        Under load, records that arrive while others are being written share one round trip; a
-        record that comes alone waits for nobody.
-        """
-        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._unwritten.append((record, written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_records())
-        return await written
+        """Write the record of a new job, until its `expires_at`; return False if there is one."""
+        (is_new,) = await self.create_many([record])
+        return is_new
 
     async def create_many(self, records: Sequence[JobRecord]) -> list[bool]:
         """Write the records of many new jobs; return for each whether it is new."""
         return [is_new for chunk in _chunks(records) for is_new in await self._write(chunk)]
 
-    async def _write_records(self) -> None:
-        while self._unwritten:
-            waiting, self._unwritten = self._unwritten[:_CHUNK], self._unwritten[_CHUNK:]
-            try:
-                outcomes = await self._write([record for record, _ in waiting])
-            except ApiError as exc:
-                for _, written in waiting:
-                    if not written.done():  # its request was cancelled meanwhile
-                        written.set_exception(exc)
-                continue
-            for (_, written), is_new in zip(waiting, outcomes, strict=True):
-                if not written.done():
-                    written.set_result(is_new)
-
     async def _write(self, records: Sequence[JobRecord]) -> list[bool]:
-        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-            for record in records:
-                pipeline.set(
-                    record_key(record.id),
-                    record.model_dump_json(),
-                    nx=True,
-                    exat=record.expires_at,
-                )
-            return [bool(written) for written in await pipeline.execute()]
+        keys = [record_key(record.id) for record in records]
+        arguments: list[str | int] = []
+        for record in records:
+            arguments += (record.model_dump_json(), int(record.expires_at.timestamp()))
+        async with self._bounded():
+            return [bool(is_new) for is_new in await self._create(keys, arguments)]
 
     async def delete(self, job_ids: Sequence[str]) -> None:
         """Take back the records of jobs that were certainly not published."""
