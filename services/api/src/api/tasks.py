@@ -18,6 +18,7 @@ from api.errors import (
     LaneFull,
     MalformedBody,
     OutcomeUnknown,
+    Overloaded,
     ResultsUnavailable,
     TaskNotFound,
     responses,
@@ -39,6 +40,7 @@ SUBMIT_ERRORS: Final = (
     BrokerUnavailable,
     LaneFull,
     OutcomeUnknown,
+    Overloaded,
     ResultsUnavailable,
 )
 
