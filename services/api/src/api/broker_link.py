@@ -24,8 +24,9 @@ _RENEWAL_SECONDS: Final = 10.0
 _READY_SECONDS: Final = 0.1
 """What a blocked connection is given to be unblocked: nothing is gained by waiting for memory."""
 
-_WINDOW: Final = 2_048
-"""Jobs that wait for their confirms at the same time: many rounds of a quorum queue's fsync."""
+_WINDOW: Final = 8_192
+"""Jobs that wait for their confirms at the same time: more than come in the time that a job waits
+at most, so that one queue's silence does not keep the other lane's jobs from being sent."""
 
 logger = logging.getLogger(__name__)
 

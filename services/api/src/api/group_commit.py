@@ -23,7 +23,7 @@ MAX_WAITING: Final = 4_096
 """Submissions that wait for their group: more than a second's, at the pace of one process."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A job that waits to be committed, and what its client is told: whether it is new."""
 

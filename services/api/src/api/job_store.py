@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -42,6 +42,8 @@ _READINESS_KEY: Final = "twinlane:readiness"
 
 _CHUNK: Final = 500
 """Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
+_CHUNK_CHARACTERS: Final = 2**20
+"""The same for records: of large ones, fewer are written at once."""
 
 _CREATE: Final = """
 local is_new = {}
@@ -107,15 +109,11 @@ class JobStore:
 
     async def create_many(self, records: Sequence[JobRecord]) -> list[bool]:
         """Write the records of many new jobs; return for each whether it is new."""
-        return [is_new for chunk in _chunks(records) for is_new in await self._write(chunk)]
-
-    async def _write(self, records: Sequence[JobRecord]) -> list[bool]:
-        keys = [record_key(record.id) for record in records]
-        arguments: list[str | int] = []
-        for record in records:
-            arguments += (record.model_dump_json(), int(record.expires_at.timestamp()))
-        async with self._bounded():
-            return [bool(is_new) for is_new in await self._create(keys, arguments)]
+        are_new: list[bool] = []
+        for keys, arguments in _writes(records):
+            async with self._bounded():
+                are_new += map(bool, await self._create(keys, arguments))
+        return are_new
 
     async def delete(self, job_ids: Sequence[str]) -> None:
         """Take back the records of jobs that were certainly not published."""
@@ -256,6 +254,23 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
         raise ResultsUnavailable("Redis did not answer in time.") from exc
     except (RedisError, OSError) as exc:
         raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
+
+
+def _writes(records: Iterable[JobRecord]) -> Iterator[tuple[list[str], list[str | int]]]:
+    """Yield keys and arguments for `_CREATE`, not too many at once."""
+    keys: list[str] = []
+    arguments: list[str | int] = []
+    size = 0
+    for record in records:
+        value = record.model_dump_json()
+        keys.append(record_key(record.id))
+        arguments += (value, int(record.expires_at.timestamp()))
+        size += len(value)
+        if len(keys) == _CHUNK or size >= _CHUNK_CHARACTERS:
+            yield keys, arguments
+            keys, arguments, size = [], [], 0
+    if keys:
+        yield keys, arguments
 
 
 def _meta(raw: bytes | str | None) -> Meta | None:
