@@ -16,7 +16,6 @@ from celery import Celery
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from api.amqp import LOST_CONNECTION, losses_as_errors
 from api.confirms import Outgoing, Window
 from api.errors import BrokerUnavailable
 from api.job_frames import JobFrames
@@ -94,9 +93,8 @@ class ConfirmChannel(Channel):
                 drained = self._put(payload)
                 written = True
                 self._expect(jobs, deadline)
-                with losses_as_errors():
-                    await drained
-        except LOST_CONNECTION as exc:  # a timeout is an OSError, too
+                await asyncio.wait([drained])  # or lost, which is told to all who wait
+        except (ConnectionError, TimeoutError) as exc:
             if not written:
                 reason = str(exc) or "it has stopped reading"
                 raise BrokerUnavailable(f"RabbitMQ takes no jobs: {reason}.") from exc

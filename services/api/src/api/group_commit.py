@@ -73,7 +73,7 @@ class GroupCommit:
         return await answer
 
     async def close(self) -> None:
-        """Return when all that waits has been answered."""
+        """Return when nothing waits for its group and all refusals have been told."""
         while self._working:
             await asyncio.wait(self._working)
 
