@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from celery import Celery
@@ -110,17 +111,29 @@ class BrokerLink:
     async def _open(self) -> Link:
         # Declared anew with each connection: the broker may have come back empty.
         await asyncio.to_thread(self._declare, (DEAD_LETTERS, DEAD_LETTER_NOTICES))
-        alarms = Alarms(self._renew, self._declare_again, self._look_after)
         async with asyncio.timeout(_OPEN_SECONDS):
             connection = await AmqpConnection.open(self._celery.conf.broker_url)
             logger.info("connected to RabbitMQ")
-            window = Window(_WINDOW, alarms)
-            channel = await ConfirmChannel.open_on(connection.amqp, self._celery, window)
+            try:
+                channel = await self._open_channel(connection)
+            except BaseException:
+                connection.abort()
+                raise
         self._latest = Link(connection, channel)
         return self._latest
 
-    def _look_after(self) -> None:
-        if link := self._current():
+    async def _open_channel(self, connection: AmqpConnection) -> ConfirmChannel:
+        alarms = Alarms(
+            refused=partial(self._renew, connection),
+            unroutable=self._declare_again,
+            silent=partial(self._look_after, connection),
+        )
+        window = Window(_WINDOW, alarms)
+        return await ConfirmChannel.open_on(connection.amqp, self._celery, window)
+
+    def _look_after(self, connection: AmqpConnection) -> None:
+        link = self._current()
+        if link and link.connection is connection:
             self._in_background(self._give_up_unless_blocked(link))
 
     async def _give_up_unless_blocked(self, link: Link) -> None:
@@ -132,7 +145,7 @@ class BrokerLink:
             logger.warning("RabbitMQ confirms nothing: its connection is given up")
             link.connection.abort()
 
-    def _renew(self) -> None:
+    def _renew(self, connection: AmqpConnection) -> None:
         """Have later jobs use a new channel, now and then.
 
         RabbitMQ 3.10 goes on refusing what comes on a channel that it has refused something on,
@@ -140,7 +153,7 @@ class BrokerLink:
         """
         now = asyncio.get_running_loop().time()
         link = self._current()
-        if link and now >= self._next_renewal:
+        if link and link.connection is connection and now >= self._next_renewal:
             self._next_renewal = now + _RENEWAL_SECONDS
             self._latest = None
             self._opening = asyncio.create_task(self._open())
