@@ -18,6 +18,7 @@ DOCUMENTED: Final = {
     "lane-full",
     "results-unavailable",
     "outcome-unknown",
+    "overloaded",
 }
 """Codes of the 503s that a client has to live with."""
 

@@ -2,32 +2,44 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from amqp.exceptions import MessageNacked
 from kombu import Connection, Consumer, Message
 from pydantic import SecretStr
 
 from api.batches import submit_batch
-from api.errors import ApiError, BrokerUnavailable, LaneFull, OutcomeUnknown, ResultsUnavailable
+from api.errors import (
+    ApiError,
+    BrokerUnavailable,
+    LaneFull,
+    OutcomeUnknown,
+    Overloaded,
+    ResultsUnavailable,
+)
+from api.group_commit import MAX_WAITING
 from api.services import Services, open_services
 from api.settings import ApiSettings
 from api.submission import Submission
 from contracts.lanes import LANE_QUEUES, Lane
 from contracts.records import JobRecord, JobState, unconfirmed_key
-from contracts.schemas import SumArgs
-from contracts.tasks import SUM_NUMBERS
+from contracts.schemas import DrawArgs, SumArgs
+from contracts.tasks import DRAW_NUMBER, SUM_NUMBERS
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.place import Place
-from integration.proxy import Proxy
+from integration.proxy import Proxy, Towards
 from servers import eventually
 
 SUM = Submission(SUM_NUMBERS, SumArgs(a=2, b=3))
+DRAW = Submission(DRAW_NUMBER, DrawArgs())
 QUEUE = Lane.CPU.queue_name
 PROMISED_SECONDS = 2.0
 MACHINE_SLACK_SECONDS = 0.5  # cores are shared with others
@@ -179,6 +191,83 @@ async def test_hundreds_of_submissions_at_once_are_all_accepted(
     records = await asyncio.gather(*(submit(api, SUM) for _ in range(300)))
     assert broker.ready(QUEUE) == 300
     assert jobs.ids() == {record.id for record in records}
+
+
+async def test_submission_does_not_wait_for_the_confirms_of_others(
+    place: Place, broker: Broker
+) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await submit(api, SUM)
+            proxy.pause(Towards.CLIENT)
+            unconfirmed = [asyncio.create_task(submit(api, SUM))]
+            assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 2, 1)
+            unconfirmed.append(asyncio.create_task(submit(api, SUM)))
+            assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 3, 1)
+            proxy.resume()
+            await asyncio.gather(*unconfirmed)
+
+
+async def test_each_job_of_a_group_gets_its_own_answer(
+    api: Services, broker: Broker, jobs: Jobs
+) -> None:
+    await submit(api, SUM)
+    broker.delete_queue(Lane.IO.queue_name)
+    broker.limit_queue(QUEUE, messages=1)
+    assert await asyncio.to_thread(eventually, partial(refuses, broker, QUEUE), 30)
+    group = [DRAW, SUM, replace(SUM, run_at=datetime.now(UTC) + timedelta(hours=1)), SUM]
+    outcomes = await asyncio.gather(*(submit(api, s) for s in group), return_exceptions=True)
+    unroutable, full, accepted, also_full = outcomes
+    assert isinstance(unroutable, BrokerUnavailable)
+    assert Lane.IO.queue_name in unroutable.detail
+    assert isinstance(full, LaneFull)
+    assert isinstance(also_full, LaneFull)
+    assert isinstance(accepted, JobRecord)
+    assert accepted.id in jobs.ids()
+    assert len(jobs.ids()) == 2  # the refused ones are forgotten
+
+
+def refuses(broker: Broker, queue: str) -> bool:
+    """Say whether a queue is full; a policy takes effect after a moment."""
+    try:
+        broker.publish(queue)
+    except MessageNacked:
+        return True
+    return False
+
+
+async def test_connection_that_dies_tells_everybody_who_waits(
+    place: Place, broker: Broker, jobs: Jobs
+) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await submit(api, SUM)
+            proxy.pause(Towards.CLIENT)
+            waiting = [asyncio.create_task(submit(api, SUM)) for _ in range(700)]
+            assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) == 701)
+            proxy.cut()
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            unknown = {o.members["job_id"] for o in outcomes if isinstance(o, OutcomeUnknown)}
+            assert len(unknown) == 700
+            assert unknown <= jobs.ids()
+            assert unsettled(jobs) == unknown
+            proxy.restore()
+            proxy.resume()
+            await accepted_in_the_end(api)
+
+
+async def test_submissions_beyond_what_the_process_keeps_are_turned_away(
+    place: Place, jobs: Jobs
+) -> None:
+    with silent_port() as port:
+        lost = replace(place, broker_url=f"amqp://user:password@127.0.0.1:{port}//")
+        async with api_in(lost) as api:
+            outcomes = await asyncio.gather(
+                *(submit(api, SUM) for _ in range(MAX_WAITING + 10)), return_exceptions=True
+            )
+    told = Counter(map(type, outcomes))
+    assert told == {BrokerUnavailable: MAX_WAITING, Overloaded: 10}
+    assert jobs.ids() == set()
 
 
 async def test_more_readers_than_connections_all_get_their_answer(api: Services) -> None:

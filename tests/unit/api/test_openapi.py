@@ -137,6 +137,7 @@ def test_submission_documents_what_can_go_wrong(document: dict[str, Any], task: 
         "broker-unavailable",
         "lane-full",
         "outcome-unknown",
+        "overloaded",
         "results-unavailable",
     }
 

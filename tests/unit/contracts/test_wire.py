@@ -97,6 +97,14 @@ def test_integer_of_4000_digits_travels_exactly() -> None:
     assert body(sent)[1]["a"] == 10**4_000 - 1
 
 
+def test_flower_is_shown_the_beginning_of_long_arguments() -> None:
+    sent = message(SUM_NUMBERS, SumArgs(a=2, b=3))
+    assert sent.headers["kwargsrepr"] == "{'a': 2, 'b': 3}"
+    shown = message(SUM_NUMBERS, SumArgs(a=10**4_000 - 1, b=1)).headers["kwargsrepr"]
+    assert shown.startswith("{'a': 999")
+    assert len(shown) == 1_024
+
+
 def test_celery_that_knows_nothing_of_twinlane_runs_the_message() -> None:
     stranger = Celery("stranger", broker="memory://", backend="cache+memory://")
     got: list[tuple[str, str, int, int]] = []

@@ -275,6 +275,21 @@ class BrokerUnavailable(ApiError):
     retry_after_seconds = 5
 
 
+class Overloaded(ApiError):
+    """More submissions wait in this process than it keeps; nothing was queued."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "overloaded"
+    title = "Too many submissions at once"
+    retry_after_seconds = 1
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit:,} submissions wait already, the most that one process of the API keeps. Send "
+            "it again in a moment."
+        )
+
+
 class LaneFull(ApiError):
     """The lane's queue refused the job; nothing was queued."""
 

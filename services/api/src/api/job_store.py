@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from api.errors import ApiError, BatchNotFound, JobNotFound, ResultsUnavailable
+from api.errors import BatchNotFound, JobNotFound, ResultsUnavailable
 from api.grouping import Grouped
 from contracts.records import (
     SUCCESS_STATE,
@@ -47,6 +47,18 @@ _READ_AT_ONCE: Final = 100
 
 _CHUNK: Final = 500
 """Jobs read or written in one round trip: enough to be quick, few enough not to hold up others."""
+_CHUNK_CHARACTERS: Final = 2**20
+"""The same for records: of large ones, fewer are written at once."""
+
+_CREATE: Final = """
+local is_new = {}
+for i, key in ipairs(KEYS) do
+  local written = redis.call('SET', key, ARGV[2 * i - 1], 'NX', 'EXAT', ARGV[2 * i])
+  is_new[i] = written and 1 or 0
+end
+return is_new
+"""
+"""Writes what is not there yet. A third of what a pipeline costs, as it is one command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,7 @@ class JobStore:
         )
         self._timeout_seconds = timeout_seconds
         self._read = Grouped(self._read_all, _READ_AT_ONCE)
-        self._unwritten: list[tuple[JobRecord, asyncio.Future[bool]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._create = self.redis.register_script(_CREATE)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -98,45 +109,17 @@ class JobStore:
             await self.redis.set(_READINESS_KEY, "1", ex=60)
 
     async def create(self, record: JobRecord) -> bool:
-        """Write the record of a new job, until its `expires_at`; return False if there is one.
-
-        Under load, records that arrive while others are being written share one round trip; a
-        record that comes alone waits for nobody.
-        """
-        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._unwritten.append((record, written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_records())
-        return await written
+        """Write the record of a new job, until its `expires_at`; return False if there is one."""
+        (is_new,) = await self.create_many([record])
+        return is_new
 
     async def create_many(self, records: Sequence[JobRecord]) -> list[bool]:
         """Write the records of many new jobs; return for each whether it is new."""
-        return [is_new for chunk in _chunks(records) for is_new in await self._write(chunk)]
-
-    async def _write_records(self) -> None:
-        while self._unwritten:
-            waiting, self._unwritten = self._unwritten[:_CHUNK], self._unwritten[_CHUNK:]
-            try:
-                outcomes = await self._write([record for record, _ in waiting])
-            except ApiError as exc:
-                for _, written in waiting:
-                    if not written.done():  # its request was cancelled meanwhile
-                        written.set_exception(exc)
-                continue
-            for (_, written), is_new in zip(waiting, outcomes, strict=True):
-                if not written.done():
-                    written.set_result(is_new)
-
-    async def _write(self, records: Sequence[JobRecord]) -> list[bool]:
-        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-            for record in records:
-                pipeline.set(
-                    record_key(record.id),
-                    record.model_dump_json(),
-                    nx=True,
-                    exat=record.expires_at,
-                )
-            return [bool(written) for written in await pipeline.execute()]
+        are_new: list[bool] = []
+        for keys, arguments in _writes(records):
+            async with self._bounded():
+                are_new += map(bool, await self._create(keys, arguments))
+        return are_new
 
     async def delete(self, job_ids: Sequence[str]) -> None:
         """Take back the records of jobs that were certainly not published."""
@@ -280,6 +263,23 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
         raise ResultsUnavailable("Redis did not answer in time.") from exc
     except (RedisError, OSError) as exc:
         raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
+
+
+def _writes(records: Iterable[JobRecord]) -> Iterator[tuple[list[str], list[str | int]]]:
+    """Yield keys and arguments for `_CREATE`, not too many at once."""
+    keys: list[str] = []
+    arguments: list[str | int] = []
+    size = 0
+    for record in records:
+        value = record.model_dump_json()
+        keys.append(record_key(record.id))
+        arguments += (value, int(record.expires_at.timestamp()))
+        size += len(value)
+        if len(keys) == _CHUNK or size >= _CHUNK_CHARACTERS:
+            yield keys, arguments
+            keys, arguments, size = [], [], 0
+    if keys:
+        yield keys, arguments
 
 
 def _meta(raw: bytes | str | None) -> Meta | None:

@@ -20,6 +20,7 @@ from api.errors import (
     JobNotFound,
     LaneFull,
     OutcomeUnknown,
+    Overloaded,
     ResultsUnavailable,
     UpstreamUnavailable,
     responses,
@@ -85,6 +86,7 @@ _SUBMIT_ERRORS: Final = (
     BrokerUnavailable,
     LaneFull,
     OutcomeUnknown,
+    Overloaded,
     ResultsUnavailable,
 )
 _READ_ERRORS = responses(JobNotFound, ResultsUnavailable)

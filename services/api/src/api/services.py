@@ -13,9 +13,11 @@ from api.admission import Admission
 from api.broker_stats import BrokerStats
 from api.cancelling import Canceller
 from api.dead_letter_queue import DeadLetterQueue
+from api.group_commit import GroupCommit
 from api.job_lives import JobLives
 from api.job_store import JobStore
 from api.publisher import Publisher
+from api.refusals import Refusals
 from api.requeueing import Requeuer
 from api.settings import ApiSettings
 from api.settlement import Settlement
@@ -56,6 +58,8 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
     settlement = Settlement(store, publisher, settings.settle_seconds)
+    refusals = Refusals(store, settlement)
+    commits = GroupCommit(store, publisher, refusals)
     canceller = Canceller(store, celery)
     lives = JobLives(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
@@ -76,7 +80,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 store=store,
                 changes=changes,
                 publisher=publisher,
-                submitter=Submitter(store, publisher, settlement, settings.job_ttl_seconds),
+                submitter=Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds),
                 canceller=canceller,
                 admission=Admission(settings, uploads),
                 storage=storage,
@@ -92,6 +96,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 upstream=upstream,
             )
     finally:
+        await commits.close()
         await canceller.close()
         await settlement.close()
         await undertaker.close()

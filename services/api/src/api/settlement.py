@@ -117,7 +117,7 @@ class Settlement:
         try:
             deadline = self._publisher.deadline()
             await self._publisher.ready(deadline)
-            await self._publisher.publish(record, datetime.now(UTC), deadline)
+            await self._publisher.publish(record, deadline)
         except ApiError as exc:
             if datetime.now(UTC) - record.submitted_at < self._give_up:
                 raise

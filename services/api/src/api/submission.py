@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 from api.errors import (
@@ -15,10 +15,11 @@ from api.errors import (
     OutcomeUnknown,
     ResultsUnavailable,
 )
+from api.group_commit import GroupCommit
 from api.idempotency import Identity
 from api.job_store import JobStore
 from api.publisher import Publisher
-from api.settlement import Settlement
+from api.refusals import AFTERWARDS_SECONDS, Refusals
 from contracts.records import BatchRecord, JobRecord, JobState, new_record
 from contracts.schemas import Args
 from contracts.tasks import TaskSpec
@@ -27,9 +28,6 @@ T = TypeVar("T")
 
 _AT_ONCE: Final = 100
 """Publishes of one batch that wait for their confirms at the same time."""
-
-_AFTERWARDS_SECONDS: Final = 0.4
-"""What tidying up may add to an answer that was late already."""
 
 _OTHERS_TURN_SECONDS: Final = 0.5
 """What another process may take to confirm what it is submitting with the same key just now."""
@@ -71,12 +69,14 @@ class Submitter:
         self,
         store: JobStore,
         publisher: Publisher,
-        settlement: Settlement,
+        commits: GroupCommit,
+        refusals: Refusals,
         job_ttl_seconds: int,
     ) -> None:
         self._store = store
         self._publisher = publisher
-        self._settlement = settlement
+        self._commits = commits
+        self._refusals = refusals
         self._job_ttl_seconds = job_ttl_seconds
         self._flights: dict[str, asyncio.Task[Any]] = {}
 
@@ -84,7 +84,7 @@ class Submitter:
         """Accept one job; when this returns, the broker has it.
 
         Raises:
-            BrokerUnavailable, LaneFull: nothing was queued and no record is left.
+            Overloaded, BrokerUnavailable, LaneFull: nothing was queued and no record is left.
             OutcomeUnknown: the record is kept, and the job runs or fails later.
             ResultsUnavailable: nothing was queued.
             IdempotencyKeyReused: its key stands for another submission.
@@ -93,7 +93,8 @@ class Submitter:
         record = self.record(submission)
         identity = submission.identity
         if identity is None:
-            return await self._submit(record)
+            await self._commits.submit(record)
+            return Accepted(record, replayed=False)
         accepted, joined = await self._together(record.id, lambda: self._submit_keyed(record))
         identity.check(accepted.record.fingerprint)
         return Accepted(accepted.record, accepted.replayed or joined)
@@ -152,19 +153,10 @@ class Submitter:
 
     # --- one job ---
 
-    async def _submit(self, record: JobRecord) -> Accepted:
-        deadline = self._publisher.deadline()
-        await self._publisher.ready(deadline)
-        await self._store.create(record)
-        await self._publish_new(record, deadline)
-        return Accepted(record, replayed=False)
-
     async def _submit_keyed(self, record: JobRecord) -> Accepted:
         deadline = self._publisher.deadline()
-        await self._publisher.ready(deadline)
         while True:
-            if await self._store.create(record):
-                await self._publish_new(record, deadline)
+            if await self._commits.submit(record):
                 await self._remember(record.id, record.expires_at)
                 return Accepted(record, replayed=False)
             try:
@@ -199,20 +191,11 @@ class Submitter:
         state = (await self._store.snapshot(record.id)).status.state
         return state not in {JobState.SCHEDULED, JobState.QUEUED}
 
-    async def _publish_new(self, record: JobRecord, deadline: float) -> None:
-        try:
-            await self._publish_known(record, deadline)
-        except OutcomeUnknown:
-            raise
-        except ApiError:
-            await self._take_back([record])
-            raise
-
     async def _publish_known(self, record: JobRecord, deadline: float) -> None:
         try:
-            await self._publisher.publish(record, datetime.now(UTC), deadline)
-        except OutcomeUnknown:
-            await self._afterwards(self._settlement.take([record]))
+            await self._publisher.publish(record, deadline)
+        except OutcomeUnknown as exc:
+            await self._refusals.settle([(record, exc)])
             raise
 
     # --- many jobs ---
@@ -249,48 +232,23 @@ class Submitter:
         for start in range(0, len(records), _AT_ONCE):
             chunk = records[start : start + _AT_ONCE]
             deadline = self._publisher.deadline()
-            outcomes = await asyncio.gather(*(self._outcome(record, deadline) for record in chunk))
-            refusals |= {outcome[0]: outcome[1] for outcome in outcomes if outcome}
+            outcomes = await self._publisher.publish_many(chunk, deadline)
+            refused = zip(chunk, outcomes, strict=True)
+            refusals |= {record.id: error for record, error in refused if error}
             if any(isinstance(error, _BROKER_AWAY) for error in refusals.values()):
                 rest = records[start + _AT_ONCE :]
                 refusals |= dict.fromkeys((record.id for record in rest), _NOT_TRIED)
                 break
-        await self._tidy_up(records, refusals)
+        await self._refusals.settle([(r, refusals[r.id]) for r in records if r.id in refusals])
         return refusals
-
-    async def _outcome(self, record: JobRecord, deadline: float) -> tuple[str, ApiError] | None:
-        try:
-            await self._publisher.publish(record, datetime.now(UTC), deadline)
-        except ApiError as exc:
-            return record.id, exc
-        return None
-
-    async def _tidy_up(self, records: Sequence[JobRecord], refusals: dict[str, ApiError]) -> None:
-        refused = [record for record in records if record.id in refusals]
-        unknown = [r for r in refused if isinstance(refusals[r.id], OutcomeUnknown)]
-        if unknown:
-            await self._afterwards(self._settlement.take(unknown))
-        await self._take_back([r for r in refused if r not in unknown])
 
     # --- afterwards ---
 
-    async def _take_back(self, records: Sequence[JobRecord]) -> None:
-        if not records:
-            return
-        try:
-            async with asyncio.timeout(_AFTERWARDS_SECONDS):
-                await self._store.delete([record.id for record in records])
-        except (ResultsUnavailable, TimeoutError):
-            self._settlement.withdraw_later(records)
-
     async def _remember(self, job_or_batch_id: str, expires_at: datetime) -> None:
-        await self._afterwards(self._store.mark_confirmed(job_or_batch_id, expires_at))
-
-    async def _afterwards(self, work: Awaitable[None]) -> None:
-        """Do what makes a later request cheaper or safer, but is no part of this one's promise."""
+        """Make a later request cheaper; it is no part of this one's promise."""
         try:
-            async with asyncio.timeout(_AFTERWARDS_SECONDS):
-                await work
+            async with asyncio.timeout(AFTERWARDS_SECONDS):
+                await self._store.mark_confirmed(job_or_batch_id, expires_at)
         except (ResultsUnavailable, TimeoutError) as exc:
             logger.warning("Redis is away after a submission: %s", exc)
 

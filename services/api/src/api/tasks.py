@@ -18,6 +18,7 @@ from api.errors import (
     LaneFull,
     MalformedBody,
     OutcomeUnknown,
+    Overloaded,
     ResultsUnavailable,
     TaskNotFound,
     responses,
@@ -40,6 +41,7 @@ SUBMIT_ERRORS: Final = (
     BrokerUnavailable,
     LaneFull,
     OutcomeUnknown,
+    Overloaded,
     ResultsUnavailable,
 )
 

@@ -41,6 +41,8 @@ T = TypeVar("T")
 PERSISTENT: Final = 2
 """AMQP delivery mode of messages that survive a restart of the broker."""
 
+_SHOWN_CHARACTERS: Final = 1_024
+
 BROKER_TRANSPORT_OPTIONS: Final[dict[str, Any]] = {
     "confirm_publish": True,
     # confirm_timeout alone does not bound a publish: kombu then waits in Channel.close().
@@ -338,15 +340,17 @@ def build_message(app: Celery, record: JobRecord) -> JobMessage:
     chain = [
         app.signature(
             stage.task,
-            kwargs=_known_arguments(stage.task, record.args),
+            kwargs=known_arguments(stage.task, record.args),
             options={"task_id": stage.id, "queue": CATALOGUE[stage.task].lane.queue_name},
         )
         for stage in reversed(later)  # Celery takes the next one from the end
     ]
+    arguments = known_arguments(first.task, record.args)
     headers, properties, body, _ = app.amqp.as_task_v2(
         first.id,
         first.task,
-        kwargs=_known_arguments(first.task, record.args),
+        kwargs=arguments,
+        kwargsrepr=shown_arguments(arguments),
         root_id=record.id,
         chain=chain or None,
     )
@@ -361,7 +365,12 @@ def build_message(app: Celery, record: JobRecord) -> JobMessage:
     )
 
 
-def _known_arguments(task: str, args: dict[str, Any]) -> dict[str, Any]:
+def known_arguments(task: str, args: dict[str, Any]) -> dict[str, Any]:
     """Return those of a job's arguments that one of its stages knows."""
     known = CATALOGUE[task].args.model_fields
     return {name: value for name, value in args.items() if name in known}
+
+
+def shown_arguments(arguments: dict[str, Any]) -> str:
+    """Return what Flower shows of a task's arguments. Celery's own takes ten times as long."""
+    return repr(arguments)[:_SHOWN_CHARACTERS]
