@@ -24,10 +24,11 @@ from api.errors import (
     responses,
 )
 from api.idempotency import Idempotent
-from api.job_view import POLL_AGAIN_SECONDS, JobView, job_view, new_job_view, wait_for_change
+from api.job_view import POLL_AGAIN_SECONDS, JobView, job_view, new_job_view
+from api.job_waiting import Awaited, submit_and_wait
 from api.prefer import preferred_wait_seconds
 from api.services import Services, Uses
-from api.submission import Accepted, Submission
+from api.submission import Submission
 from contracts.schemas import Args
 from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
 
@@ -203,9 +204,18 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobVie
         admitted = await services.admission.admit(args)
         identity = idempotency.identity(args.model_dump_json(), options.when)
         submission = Submission(spec, admitted, options.run_at, identity)
-        accepted = await services.submitter.submit(submission)
-        idempotency.tell(replayed=accepted.replayed)
-        return await _answer(services, response, accepted, options.wait_seconds)
+        if options.wait_seconds:
+            awaited = await submit_and_wait(
+                services.submitter,
+                services.store,
+                services.changes,
+                submission,
+                options.wait_seconds,
+            )
+        else:
+            awaited = Awaited(await services.submitter.submit(submission), None)
+        idempotency.tell(replayed=awaited.accepted.replayed)
+        return await _answer(services, response, awaited, options.wait_seconds)
 
     if optional:
         submit.__defaults__ = (spec.args(),)
@@ -213,26 +223,21 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[JobVie
 
 
 async def _answer(
-    services: Services, response: Response, accepted: Accepted, wait_seconds: int
+    services: Services, response: Response, awaited: Awaited, wait_seconds: int
 ) -> JobView:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
+    accepted, snapshot = awaited
     record = accepted.record
     response.headers["Location"] = f"/v1/jobs/{record.id}"
     if wait_seconds:
         response.headers["Preference-Applied"] = f"wait={wait_seconds}"
-        snapshot = await wait_for_change(
-            services.store, services.changes, record.id, wait_seconds, until_terminal=True
-        )
-        view = job_view(snapshot)
-        if snapshot.status.state.is_terminal:
-            response.status_code = 200
-            return view
     elif accepted.replayed:
-        view = job_view(await services.store.snapshot(record.id))
+        snapshot = await services.store.snapshot(record.id)
+    if wait_seconds and snapshot and snapshot.status.state.is_terminal:
+        response.status_code = 200
     else:
-        view = new_job_view(record)
-    response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
-    return view
+        response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    return job_view(snapshot) if snapshot else new_job_view(record)
 
 
 def _task_view(spec: TaskSpec[Any, Any]) -> TaskView:
