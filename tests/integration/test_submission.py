@@ -3,7 +3,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from amqp.exceptions import MessageNacked
 from kombu import Connection, Consumer, Message
 from pydantic import SecretStr
 
-from api.batches import submit_batch
+from api.batch_submission import Item, SubmittedBatch
 from api.errors import (
     ApiError,
     BrokerUnavailable,
@@ -63,6 +63,14 @@ async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Ser
 
 async def submit(api: Services, submission: Submission) -> JobRecord:
     return (await api.submitter.submit(submission)).record
+
+
+async def submit_batch(api: Services, items: Sequence[Item]) -> SubmittedBatch:
+    async def one_by_one() -> AsyncIterator[Item]:
+        for item in items:
+            yield item
+
+    return await api.batch_submitter.submit(one_by_one())
 
 
 @pytest.fixture
@@ -294,12 +302,14 @@ async def test_client_that_gives_up_does_not_disturb_the_others(
 async def test_batch_of_a_thousand_jobs_is_accepted_whole(
     api: Services, broker: Broker, jobs: Jobs
 ) -> None:
-    batch, refusals, _ = await submit_batch(api, [SUM] * 1_000)
-    assert refusals == [None] * 1_000
-    assert len(set(batch.jobs)) == 1_000
+    batch = await submit_batch(api, [SUM] * 1_000)
+    assert (batch.accepted, batch.refusals) == (1_000, {})
+    known = await api.batches.read(batch.record.id)
+    job_ids = await known.job_ids()
+    assert len(set(job_ids)) == 1_000
     assert broker.ready(QUEUE) == 1_000
-    assert jobs.ids() == set(batch.jobs)
-    assert await api.store.batch(batch.id) == batch
+    assert jobs.ids() == set(job_ids)
+    assert known.record == batch.record
 
 
 async def test_batch_does_not_hold_up_other_requests(api: Services) -> None:

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from api.batches import combined_state
+from api.batch_states import combined_state
 from contracts.records import JobState
 
 SCHEDULED, QUEUED, RUNNING, RETRYING = (

@@ -55,10 +55,15 @@ def read(data: bytes) -> Published:
     return Published(method, header.properties, body, sizes)
 
 
-def example(spec: TaskSpec[Any, Any], job_id: str, run_at: datetime | None = None) -> JobRecord:
+def example(
+    spec: TaskSpec[Any, Any],
+    job_id: str,
+    run_at: datetime | None = None,
+    batch: str | None = None,
+) -> JobRecord:
     fields = spec.args.model_fields.items()
     args = spec.args(**{name: field.examples[0] for name, field in fields if field.examples})
-    return new_record(spec, args, job_id=job_id, ttl_seconds=60, run_at=run_at)
+    return new_record(spec, args, job_id=job_id, ttl_seconds=60, run_at=run_at, batch=batch)
 
 
 def job_frames() -> JobFrames:
@@ -68,8 +73,9 @@ def job_frames() -> JobFrames:
 @EVERY_TASK
 def test_every_message_is_what_celery_builds(spec: TaskSpec[Any, Any]) -> None:
     frames = job_frames()
-    for job_id in ("job-1", "job-2"):  # the first one shows Celery's work to those after it
-        record = example(spec, job_id)
+    batches = (None, "batch-1", "batch-2", None)  # the first shows Celery's work to those after it
+    for number, batch in enumerate(batches):
+        record = example(spec, f"job-{number}", batch=batch)
         published = read(frames.encode(record, NOW))
         celerys = build_message(CELERY, record)
         expected = properties(record, celerys)

@@ -1,44 +1,47 @@
 """Many jobs submitted together: one request, one id, one combined state."""
 
 import asyncio
-import json
-import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
 
+from api.batch_items import NDJSON, read_items
+from api.batch_states import BatchStatus
+from api.batch_store import BODY_SECONDS
+from api.batch_submission import Item, SubmittedBatch
 from api.errors import (
     ApiError,
     BatchNotFound,
     BodyTooLarge,
+    BodyTooSlow,
     BrokerUnavailable,
     IdempotencyKeyReused,
     InvalidField,
     InvalidRequest,
     LaneFull,
     MalformedBody,
+    OutcomeUnknown,
     ResultsUnavailable,
-    malformed_json,
     problem_body,
     responses,
     validation_problem,
 )
-from api.idempotency import Idempotent, Identity
+from api.idempotency import Idempotent
 from api.job_view import POLL_AGAIN_SECONDS
+from api.prefer import MAX_WAIT_SECONDS, preferred_wait_seconds
 from api.services import Services, Uses
-from api.submission import AcceptedBatch, Submission
+from api.submission import Submission
 from api.tasks import MAX_DELAY, find_task, resolve_run_at
-from contracts.records import BatchRecord, JobState
+from api.turns import in_turns
+from contracts.records import JobState, Reception, batch_job_id
 
-T = TypeVar("T")
-
-NDJSON: Final = "application/x-ndjson"
-_TURN: Final = 100
-"""Items handled before other requests get a turn: about ten milliseconds' worth."""
+_ERRORS_SHOWN: Final = 5
+"""Broken rules that are told of each item: of ten thousand, all would be too much."""
+_SLICE: Final = 64 * 1024
 
 
 class BatchItem(BaseModel):
@@ -68,10 +71,13 @@ class BatchAccepted(BaseModel):
     accepted: int
     refused: int
     expires_at: datetime
+    state: JobState | None = Field(None, description="With `Prefer: wait`: as of the answer.")
+    counts: dict[JobState, int] | None = Field(None, description="With `Prefer: wait`.")
+    finished_at: datetime | None = Field(None, description="With `Prefer: wait`, when all ended.")
     items: list[ItemOutcome]
 
 
-class BatchJob(BaseModel):
+class BatchJobView(BaseModel):
     """A job of the batch."""
 
     id: str
@@ -84,12 +90,21 @@ class BatchView(BaseModel):
 
     id: str
     state: JobState = Field(description="succeeded only if every job did; failed if any did.")
+    reception: Reception = Field(
+        description="receiving: more jobs may come. broken_off: its body never came to its end, "
+        "and what had been queued was cancelled."
+    )
     total: int
     counts: dict[JobState, int]
     submitted_at: datetime
     finished_at: datetime | None
     expires_at: datetime
-    jobs: list[BatchJob]
+    jobs: list[BatchJobView] | None = Field(None, description="Left out with `?jobs=false`.")
+
+
+_ACCEPTED: Final = TypeAdapter(BatchAccepted)
+_PROBLEM: Final = TypeAdapter(dict[str, Any])
+_VIEW: Final = TypeAdapter(BatchView)
 
 
 def create_router() -> APIRouter:
@@ -103,16 +118,18 @@ def create_router() -> APIRouter:
         status_code=202,
         summary="Submit many jobs",
         response_model=BatchAccepted,
-        response_model_exclude_none=True,
         responses=responses(
             MalformedBody,
             BodyTooLarge,
+            BodyTooSlow,
             InvalidRequest,
             IdempotencyKeyReused,
             BrokerUnavailable,
             LaneFull,
+            OutcomeUnknown,
             ResultsUnavailable,
-        ),
+        )
+        | {200: {"model": BatchAccepted, "description": "All ended within `Prefer: wait=N`."}},
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -143,168 +160,123 @@ def create_router() -> APIRouter:
     return router
 
 
+# --- submitting ---
+
+
 async def create_batch(
-    services: Uses, request: Request, response: Response, idempotency: Idempotent
-) -> BatchAccepted:
-    """Submit a JSON array of items, or NDJSON with an item a line.
+    services: Uses,
+    request: Request,
+    response: Response,
+    idempotency: Idempotent,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: wait up to N ≤ 60 s for all jobs (RFC 7240)")
+    ] = None,
+) -> Response:
+    """Submit a JSON array of items, or NDJSON with an item a line, while it comes in.
 
-    Items that break a rule are refused one by one; if every item does, so is the batch.
+    Items that break a rule are refused one by one; if every item does, so is the batch. If the body
+    can't be read to its end, nothing is left to run but what had begun: jobs of earlier items are
+    cancelled, and the problem names the `batch` and how many were `accepted`. With an
+    `Idempotency-Key` nothing is begun before the whole body has been read.
     """
-    body = await request.body()
-    items = _parse(body, request.headers.get("Content-Type", ""))
-    _check_size(items, services.settings.max_batch_items)
-    outcomes = [await _admit(services, item) async for item in _in_turns(items)]
-    if all(isinstance(outcome, ApiError) for outcome in outcomes):
-        raise _nothing_valid(outcomes)
-    batch, refusals, replayed = await submit_batch(
-        services,
-        [outcome for outcome in outcomes if isinstance(outcome, Submission)],
-        idempotency.identity(body),
-    )
-    idempotency.tell(replayed=replayed)
-    response.headers["Location"] = f"/v1/batches/{batch.id}"
-    response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
-    submitted = iter(zip(batch.jobs, refusals, strict=True))
-    answers = [
-        _outcome(index, None, outcome)
-        if isinstance(outcome, ApiError)
-        else _outcome(index, *next(submitted))
-        for index, outcome in enumerate(outcomes)
-    ]
-    refused = sum(answer.problem is not None for answer in answers)
-    return BatchAccepted(
-        id=batch.id,
-        accepted=len(answers) - refused,
-        refused=refused,
-        expires_at=batch.expires_at,
-        items=answers,
-    )
+    limit = services.settings.max_batch_items
+    content_type = request.headers.get("Content-Type", "")
+    _check_length(request, services.settings.max_body_bytes)
+    body, identity = _pieces(request), None
+    if "Idempotency-Key" in request.headers:
+        whole = b"".join([piece async for piece in body])
+        async for _ in _counted(read_items(_slices(whole), content_type), limit):
+            pass  # what it has to say of the body, it says before anything is queued
+        body, identity = _slices(whole), idempotency.identity(whole)
+    items = _admitted(services, _counted(read_items(body, content_type), limit))
+    batch = await services.batch_submitter.submit(items, identity)
+    idempotency.tell(replayed=batch.replayed)
+    wait_seconds = preferred_wait_seconds(prefer)
+    status = await _waited(services, batch.record.id, wait_seconds) if wait_seconds else None
+    headers = dict(response.headers) | {"Location": f"/v1/batches/{batch.record.id}"}
+    if status:
+        headers["Preference-Applied"] = f"wait={wait_seconds}"
+    has_ended = status is not None and status.state.is_terminal
+    if not has_ended:
+        headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
+    content = await _accepted(batch, status)
+    return Response(content, 200 if has_ended else 202, headers, media_type="application/json")
 
 
-async def submit_batch(
-    services: Services, submissions: Sequence[Submission], identity: Identity | None = None
-) -> AcceptedBatch:
-    """Submit jobs under one batch id.
+async def _waited(services: Services, batch_id: str, seconds: float) -> BatchStatus | None:
+    """Return the batch when all of its jobs have ended; None if nobody can say whether they have.
+
+    It was accepted, whatever else can't be read just now.
+    """
+    try:
+        return await services.batch_waits.wait(batch_id, seconds)
+    except ResultsUnavailable:
+        return None
+
+
+def _check_length(request: Request, limit: int) -> None:
+    """Refuse a body that says itself that it is too large, before any of it is published."""
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise BodyTooLarge(limit, "MAX_BODY_BYTES")
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body as it comes in.
 
     Raises:
-        ApiError: the first reason, when no job at all was accepted.
+        MalformedBody: the client went away.
+        BodyTooSlow: it took too long.
 
     """
-    batch_id = identity.id if identity else str(uuid.uuid4())
-    numbered = list(enumerate(submissions))
-    records = [
-        services.submitter.record(submission, _job_id(batch_id, number), batch_id)
-        async for number, submission in _in_turns(numbered)
-    ]
-    batch = BatchRecord(
-        id=batch_id,
-        jobs=[record.id for record in records],
-        submitted_at=records[0].submitted_at,
-        expires_at=max(record.expires_at for record in records),
-        fingerprint=identity.fingerprint if identity else None,
-    )
-    accepted = await services.submitter.submit_batch(batch, records, identity)
-    first = accepted.refusals[0]
-    if first is not None and all(accepted.refusals):
-        raise first
-    return accepted
+    stream = request.stream()
+    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as exc:
+            raise BodyTooSlow(BODY_SECONDS) from exc
+        except ClientDisconnect as exc:
+            raise MalformedBody("The connection was closed before the body's end.") from exc
+        yield piece
 
 
-BatchId = Annotated[str, Path(min_length=1, max_length=64, description="The batch's id.")]
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _SLICE):
+        yield body[start : start + _SLICE]
 
 
-async def cancel_batch(services: Uses, response: Response, batch_id: BatchId) -> BatchView:
-    """Cancel every job that has not ended, as `POST /v1/jobs/{id}/cancel` does."""
-    batch = await services.store.batch(batch_id)
-    await services.canceller.cancel(batch.jobs)
-    return await show_batch(services, response, batch_id)
+async def _counted(items: AsyncIterator[object], limit: int) -> AsyncIterator[object]:
+    """Yield the items if there are as many as there may be.
 
+    Raises:
+        InvalidRequest: there are more, or none.
 
-async def show_batch(services: Uses, response: Response, batch_id: BatchId) -> BatchView:
-    """Return the states of all jobs of a batch and the state of the whole."""
-    batch = await services.store.batch(batch_id)
-    jobs = []
-    finished: list[datetime] = []
-    async for snapshot in services.store.snapshots(batch.jobs):
-        status = snapshot.status
-        jobs.append(BatchJob(id=snapshot.record.id, task=snapshot.record.task, state=status.state))
-        if status.finished_at:
-            finished.append(status.finished_at)
-    counts = Counter(job.state for job in jobs)
-    state = combined_state(counts)
-    if not state.is_terminal:
-        response.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
-    return BatchView(
-        id=batch.id,
-        state=state,
-        total=len(jobs),
-        counts=counts,
-        submitted_at=batch.submitted_at,
-        finished_at=max(finished, default=None) if state.is_terminal else None,
-        expires_at=batch.expires_at,
-        jobs=jobs,
-    )
-
-
-def combined_state(counts: Mapping[JobState, int]) -> JobState:
-    """Return the state of a whole from how many of its jobs are in each."""
-    present = {state for state, count in counts.items() if count}
-    if all(state.is_terminal for state in present):
-        return next(
-            (s for s in (JobState.FAILED, JobState.CANCELLED) if s in present), JobState.SUCCEEDED
-        )
-    order = (JobState.RUNNING, JobState.RETRYING, JobState.QUEUED, JobState.SCHEDULED)
-    state = next(state for state in order if state in present)
-    begun = any(state.is_terminal for state in present)
-    return JobState.RUNNING if begun else state
-
-
-async def _in_turns(items: Sequence[T]) -> AsyncIterator[T]:
-    """Yield the items, letting other requests have their turn in between."""
-    for index, item in enumerate(items):
-        if index % _TURN == 0:
-            await asyncio.sleep(0)
+    """
+    count = 0
+    async for item in items:
+        count += 1
+        if count > limit:
+            raise _wrong_size(count, f"1 to {limit:,} items (MAX_BATCH_ITEMS); no more were read")
         yield item
+    if count == 0:
+        raise _wrong_size(count, f"1 to {limit:,} items (MAX_BATCH_ITEMS)")
 
 
-def _job_id(batch_id: str, number: int) -> str:
-    """Return the id of a batch's job: the same when the batch is submitted again with its key."""
-    return str(uuid.uuid5(uuid.UUID(batch_id), str(number)))
+def _wrong_size(count: int, bounds: str) -> InvalidRequest:
+    value = f"{count:,} items"
+    return InvalidRequest([InvalidField(field="body", value=value, rule=f"must have {bounds}")])
 
 
-def _parse(body: bytes, content_type: str) -> list[object]:
-    """Return the raw items: of NDJSON, a line that is no JSON stands as its ApiError."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as exc:
-        raise MalformedBody(f"The body is not UTF-8: {exc}.") from exc
-    if "ndjson" in content_type or "jsonl" in content_type:
-        return [_parse_line(line) for line in text.splitlines() if line.strip()]
-    try:
-        items = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        problem = malformed_json(exc)
-        raise MalformedBody(f"{problem.detail} For NDJSON send {NDJSON!r}.") from exc
-    if not isinstance(items, list):
-        rule = "must be an array of items"
-        raise InvalidRequest([InvalidField(field="body", value=type(items).__name__, rule=rule)])
-    return items
+async def _admitted(services: Services, items: AsyncIterator[object]) -> AsyncIterator[Item]:
+    async for raw in items:
+        yield await _admit(services, raw)
 
 
-def _parse_line(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as exc:
-        return malformed_json(exc)
-
-
-def _check_size(items: Sequence[object], limit: int) -> None:
-    if not 1 <= len(items) <= limit:
-        rule = f"must have 1 to {limit:,} items (MAX_BATCH_ITEMS)"
-        raise InvalidRequest([InvalidField(field="body", value=f"{len(items):,} items", rule=rule)])
-
-
-async def _admit(services: Services, raw: object) -> Submission | ApiError:
+async def _admit(services: Services, raw: object) -> Item:
     if isinstance(raw, ApiError):
         return raw
     try:
@@ -312,21 +284,108 @@ async def _admit(services: Services, raw: object) -> Submission | ApiError:
         spec = find_task(item.task)
         args = await services.admission.validate(spec, item.args)
     except ValidationError as exc:
-        return validation_problem(exc, within="item")
+        return _shortened(validation_problem(exc, within="item"))
+    except InvalidRequest as exc:
+        return _shortened(exc)
     except ApiError as exc:
         return exc
     return Submission(spec, args, resolve_run_at(None, item.delay))
 
 
-def _nothing_valid(outcomes: Sequence[object]) -> InvalidRequest:
-    problems = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
-    return InvalidRequest(
-        [
-            InvalidField(field=f"items.{index}", rule=f"{problem.code}: {problem.detail}")
-            for index, problem in enumerate(problems[:20])
-        ]
+def _shortened(problem: InvalidRequest) -> InvalidRequest:
+    errors = problem.members["errors"]
+    if len(errors) <= _ERRORS_SHOWN:
+        return problem
+    shown = [InvalidField.model_validate(error) for error in errors[:_ERRORS_SHOWN]]
+    return type(problem)(shown)
+
+
+async def _accepted(batch: SubmittedBatch, status: BatchStatus | None) -> bytes:
+    record = batch.record
+    view = BatchAccepted(
+        id=record.id,
+        accepted=batch.accepted,
+        refused=len(batch.refusals),
+        expires_at=record.expires_at,
+        state=status.state if status else None,
+        counts=dict(status.counts) if status else None,
+        finished_at=status.finished_at if status else None,
+        items=[],
+    )
+    items = [
+        _outcome(record.id, index, batch.refusals.get(index))
+        async for index in in_turns(range(batch.total))
+    ]
+    return _with_list(
+        _ACCEPTED.dump_json(view, exclude_none=True, exclude={"items"}), "items", items
     )
 
 
-def _outcome(index: int, job_id: str | None, refusal: ApiError | None) -> ItemOutcome:
-    return ItemOutcome(index=index, id=job_id, problem=problem_body(refusal) if refusal else None)
+def _outcome(batch_id: str, index: int, refusal: ApiError | None) -> bytes:
+    members = [b'"index":%d' % index]
+    if refusal is None or isinstance(refusal, OutcomeUnknown):
+        members.append(b'"id":"%s"' % batch_job_id(batch_id, index).encode())
+    if refusal is not None:
+        members.append(b'"problem":%s' % _PROBLEM.dump_json(problem_body(refusal)))
+    return b"{%s}" % b",".join(members)
+
+
+def _with_list(document: bytes, name: str, elements: list[bytes]) -> bytes:
+    """Return a JSON object with one more member: as models, its elements would take too long."""
+    return b'%s,"%s":[%s]}' % (document.removesuffix(b"}"), name.encode(), b",".join(elements))
+
+
+# --- reading ---
+
+BatchId = Annotated[str, Path(min_length=1, max_length=64, description="The batch's id.")]
+ListJobs = Annotated[
+    bool, Query(description="false: leave out the list of jobs, which may have thousands.")
+]
+
+
+async def cancel_batch(services: Uses, batch_id: BatchId, *, jobs: ListJobs = True) -> Response:
+    """Cancel every job that has not ended, as `POST /v1/jobs/{id}/cancel` does."""
+    batch = await services.batches.read(batch_id)
+    await services.canceller.cancel(await batch.job_ids())
+    return await _show(await services.batch_states.read(batch_id), 202, list_jobs=jobs)
+
+
+async def show_batch(
+    services: Uses,
+    batch_id: BatchId,
+    *,
+    jobs: ListJobs = True,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            description="Answer when all jobs have ended, after N seconds at most.",
+        ),
+    ] = 0,
+) -> Response:
+    """Return the states of all jobs of a batch and the state of the whole."""
+    return await _show(await services.batch_waits.wait(batch_id, wait), 200, list_jobs=jobs)
+
+
+async def _show(status: BatchStatus, status_code: int, *, list_jobs: bool) -> Response:
+    record = status.record
+    view = BatchView(
+        id=record.id,
+        state=status.state,
+        reception=status.reception,
+        total=len(status.jobs),
+        counts=dict(status.counts),
+        submitted_at=record.submitted_at,
+        finished_at=status.finished_at,
+        expires_at=record.expires_at,
+    )
+    content = _VIEW.dump_json(view, exclude={"jobs"})
+    if list_jobs:
+        jobs = [
+            f'{{"id":"{job.id}","task":"{job.task}","state":"{job.state}"}}'.encode()
+            async for job in in_turns(status.jobs)
+        ]
+        content = _with_list(content, "jobs", jobs)
+    headers = {} if status.state.is_terminal else {"Retry-After": str(POLL_AGAIN_SECONDS)}
+    return Response(content, status_code, headers, media_type="application/json")

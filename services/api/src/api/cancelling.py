@@ -45,15 +45,12 @@ class Canceller:
             if not snapshot.status.state.is_terminal
         ]
         await self._store.mark_cancelled(open_jobs)
-        async for snapshot in self._store.snapshots([record.id for record in open_jobs]):
-            if snapshot.status.state in _WAITING:
-                await self._store.end(
-                    snapshot.record,
-                    REVOKED_STATE,
-                    "TaskRevokedError",
-                    "cancelled",
-                    snapshot.requeues,
-                )
+        waiting = [
+            (snapshot.record, snapshot.requeues)
+            async for snapshot in self._store.snapshots([record.id for record in open_jobs])
+            if snapshot.status.state in _WAITING
+        ]
+        await self._store.end_many(waiting, REVOKED_STATE, "TaskRevokedError", "cancelled")
         self._broadcast([stage.id for record in open_jobs for stage in record.stages])
 
     def _broadcast(self, task_ids: list[str]) -> None:

@@ -266,6 +266,17 @@ class BodyTooLarge(ApiError):
         super().__init__(f"The limit is {limit:,} bytes ({setting}).", limit_bytes=limit)
 
 
+class BodyTooSlow(ApiError):
+    """The body did not come in within the time that it has; reading stopped there."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    code = "body-too-slow"
+    title = "The body comes in too slowly"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"It has {seconds} s to come in. Send it in several batches.")
+
+
 class BrokerUnavailable(ApiError):
     """RabbitMQ can't be reached or did not take the job; nothing was queued."""
 

@@ -21,7 +21,7 @@ from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER
 from pamqp.header import ContentHeader
 
 from contracts.lanes import JOBS
-from contracts.records import JobRecord
+from contracts.records import BATCH_HEADER, JobRecord
 from contracts.tasks import CATALOGUE
 from contracts.wire import (
     PERSISTENT,
@@ -32,7 +32,7 @@ from contracts.wire import (
 )
 
 _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
-_OWN_HEADERS: Final = frozenset({"id", "root_id", "kwargsrepr", "submitted_at"})
+_OWN_HEADERS: Final = frozenset({"id", "root_id", "kwargsrepr", "submitted_at", BATCH_HEADER})
 """What differs between two jobs of one task."""
 
 # As AMQP 0-9-1 has them: a frame's type, channel and size; what a header's frame begins with.
@@ -124,6 +124,7 @@ class _Template:
                 _long_string(shown_arguments(arguments)),
                 b"\x0csubmitted_atS",
                 _long_string(record.submitted_at.isoformat()),
+                _batch_header(record.batch) if record.batch else b"",
             )
         )
         header = b"".join(
@@ -176,6 +177,10 @@ def _publish_frame(channel: int, exchange: str, routing_key: str) -> bytes:
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:
     return b"".join((_FRAME.pack(kind, channel, len(payload)), payload, FRAME_END_CHAR))
+
+
+def _batch_header(batch_id: str) -> bytes:
+    return b"".join((encode.short_string(BATCH_HEADER), b"S", _long_string(batch_id)))
 
 
 def _long_string(text: str) -> bytes:

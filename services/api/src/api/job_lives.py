@@ -20,11 +20,14 @@ from contracts.records import (
     Running,
     attempts_key,
     cancel_key,
+    ends_channel,
     meta_key,
     record_key,
+    reopens_key,
     requeues_key,
     running_key,
 )
+from contracts.wire import batch_of_record
 
 _LOST: Final = AttemptError(
     type="WorkerLost", message="the worker was lost before the attempt ended"
@@ -60,12 +63,16 @@ class JobLives:
         async with bounded(self._timeout_seconds), self._redis.pipeline() as transaction:
             await transaction.watch(*keys)
             ends = zip(keys, map(_meta, await transaction.mget(*keys)), strict=True)
+            batch = batch_of_record(await transaction.get(record_key(job_id)))
             # A worker may have been quicker, and ended the new life already.
             past = [key for key, end in ends if end and end.requeues < requeues]
             transaction.multi()  # type: ignore[no-untyped-call]
             transaction.set(requeues_key(job_id), requeues, ex=self._job_ttl_seconds)
             if past:
                 transaction.delete(*past)
+            if past and batch:  # whoever remembers the job's end must forget it
+                transaction.incr(reopens_key(batch))
+                transaction.expire(reopens_key(batch), self._job_ttl_seconds)
             transaction.publish(meta_key(job_id), json.dumps(_WAITING | {"task_id": job_id}))
             await transaction.execute()
 
@@ -85,6 +92,7 @@ class JobLives:
             has_ended = end and end.is_end and end.requeues >= death.requeues
             if has_ended or int(requeues or 0) > death.requeues:
                 return False
+            batch = batch_of_record(await transaction.get(record_key(job_id)))
             transaction.multi()  # type: ignore[no-untyped-call]
             meta = end_meta(job_id, FAILURE_STATE, "DeadLettered", death.story, death.requeues)
             transaction.set(key, meta, ex=self._job_ttl_seconds)
@@ -93,6 +101,8 @@ class JobLives:
                 transaction.expire(attempts_key(job_id), self._job_ttl_seconds)
                 transaction.delete(running)  # told, and not to be told again
             transaction.publish(key, meta)
+            if batch:
+                transaction.publish(ends_channel(batch), job_id)
             await transaction.execute()
         return True
 

@@ -14,22 +14,22 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from api.errors import BatchNotFound, JobNotFound, ResultsUnavailable
+from api.errors import JobNotFound, ResultsUnavailable
 from api.grouping import Grouped
+from api.turns import in_turns
 from contracts.records import (
     SUCCESS_STATE,
     UNCONFIRMED_PREFIX,
     Attempt,
-    BatchRecord,
     JobRecord,
     JobStatus,
     Meta,
     TaskMetas,
     attempts_key,
-    batch_key,
     cancel_key,
     confirmed_key,
     derive_status,
+    ends_channel,
     meta_key,
     record_key,
     requeues_key,
@@ -131,7 +131,7 @@ class JobStore:
         now = datetime.now(UTC).isoformat()
         for chunk in _chunks(records):
             async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-                for record in chunk:
+                async for record in in_turns(chunk):
                     pipeline.set(cancel_key(record.id), now, nx=True, exat=record.expires_at)
                 await pipeline.execute()
 
@@ -139,12 +139,22 @@ class JobStore:
         self, record: JobRecord, status: str, error_type: str, message: str, requeues: int = 0
     ) -> None:
         """End a job that no worker will end, unless it has ended already."""
-        key = meta_key(record.id)
-        meta = end_meta(record.id, status, error_type, message, requeues)
-        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(key, meta, nx=True, exat=record.expires_at)
-            pipeline.publish(key, meta)
-            await pipeline.execute()
+        await self.end_many([(record, requeues)], status, error_type, message)
+
+    async def end_many(
+        self, jobs: Sequence[tuple[JobRecord, int]], status: str, error_type: str, message: str
+    ) -> None:
+        """End jobs, each with how often it was requeued, that no worker will end."""
+        for chunk in _chunks(jobs):
+            async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+                async for record, requeues in in_turns(chunk):
+                    key = meta_key(record.id)
+                    meta = end_meta(record.id, status, error_type, message, requeues)
+                    pipeline.set(key, meta, nx=True, exat=record.expires_at)
+                    pipeline.publish(key, meta)
+                    if record.batch:
+                        pipeline.publish(ends_channel(record.batch), record.id)
+                await pipeline.execute()
 
     async def mark_confirmed(self, job_or_batch_id: str, expires_at: datetime) -> None:
         """Remember that the broker has all of what an Idempotency-Key stands for."""
@@ -173,28 +183,6 @@ class JobStore:
         async with self._bounded():
             keys = [key async for key in self.redis.scan_iter(f"{UNCONFIRMED_PREFIX}*", 10_000)]
         return [key.decode().removeprefix(UNCONFIRMED_PREFIX) for key in keys]
-
-    async def create_batch(self, batch: BatchRecord) -> bool:
-        """Write the record of a new batch, until its `expires_at`; return False if there is one."""
-        async with self._bounded():
-            return bool(
-                await self.redis.set(
-                    batch_key(batch.id), batch.model_dump_json(), nx=True, exat=batch.expires_at
-                )
-            )
-
-    async def batch(self, batch_id: str) -> BatchRecord:
-        """Return a batch's record.
-
-        Raises:
-            BatchNotFound: there is none.
-
-        """
-        async with self._bounded():
-            raw = await self.redis.get(batch_key(batch_id))
-        if raw is None:
-            raise BatchNotFound(batch_id)
-        return BatchRecord.model_validate_json(raw)
 
     async def snapshot(self, job_id: str) -> JobSnapshot:
         """Return a job as it is now.
@@ -231,18 +219,19 @@ class JobStore:
         for chunk in _chunks(job_ids):
             async with self._bounded():
                 raw_records = await self.redis.mget(map(record_key, chunk))
-                records = [JobRecord.model_validate_json(raw) for raw in raw_records if raw]
+                records = [
+                    JobRecord.model_validate_json(raw) async for raw in in_turns(raw_records) if raw
+                ]
                 keys = [
                     key
                     for record in records
                     for key in (requeues_key(record.id), *_meta_keys(record))
                 ]
                 raw = iter(await self.redis.mget(keys) if keys else [])
-            for record in records:
+            async for record in in_turns(records):
                 requeues = int(next(raw) or 0)
                 raw_metas = [next(raw) for _ in _meta_keys(record)]
                 yield _snapshot(record, raw_metas, [], requeues)
-            await asyncio.sleep(0)  # let other requests in between chunks
 
     def _bounded(self) -> AbstractAsyncContextManager[None]:
         return bounded(self._timeout_seconds)

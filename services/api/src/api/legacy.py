@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, EmailStr
 
 from api.admission import REFUSALS
-from api.batches import combined_state, submit_batch
+from api.batch_states import combined_state
+from api.batch_submission import Item
 from api.errors import (
     BatchNotFound,
     BrokerUnavailable,
@@ -246,12 +247,15 @@ async def sequential_celery(
 ) -> Accepted:
     """Make the calls of /sequential as jobs of one batch, in parallel on the io lane."""
     args = await services.admission.admit(FetchUrlArgs(url=_delay_url(services, delay)))
-    submissions = [Submission(FETCH_URL, args)] * n
-    batch, _, replayed = await submit_batch(
-        services, submissions, idempotency.identity(f"{n} {delay}")
-    )
-    idempotency.tell(replayed=replayed)
-    return Accepted(task_id=batch.id)
+
+    async def calls() -> AsyncIterator[Item]:
+        for _ in range(n):
+            yield Submission(FETCH_URL, args)
+
+    identity = idempotency.identity(f"{n} {delay}")
+    batch = await services.batch_submitter.submit(calls(), identity)
+    idempotency.tell(replayed=batch.replayed)
+    return Accepted(task_id=batch.record.id)
 
 
 # --- reading ---
@@ -281,13 +285,14 @@ async def task_report(services: Uses, task_id: str) -> TaskReport:
 async def calls_result(services: Uses, task_id: str) -> CallsDone | CallsFailed | CallsPending:
     """Return what the calls of /sequential_celery answered; a single job's id works as well."""
     try:
-        batch = await services.store.batch(task_id)
+        batch = await services.batches.read(task_id)
     except BatchNotFound:
         snapshots = [await services.store.snapshot(task_id)]
         submitted_at = snapshots[0].record.submitted_at
     else:
-        snapshots = [snapshot async for snapshot in services.store.snapshots(batch.jobs)]
-        submitted_at = batch.submitted_at
+        job_ids = await batch.job_ids()
+        snapshots = [snapshot async for snapshot in services.store.snapshots(job_ids)]
+        submitted_at = batch.record.submitted_at
     state = combined_state(Counter(snapshot.status.state for snapshot in snapshots))
     if not state.is_terminal:
         return CallsPending(status=STILL_IN_PROGRESS, state=_CELERY_NAMES[state])

@@ -10,6 +10,10 @@ from fastapi import Depends, Request
 from obstore.store import ObjectStore
 
 from api.admission import Admission
+from api.batch_states import BatchStates
+from api.batch_store import BatchStore
+from api.batch_submission import BatchSubmitter
+from api.batch_waiting import BatchWaits
 from api.broker_stats import BrokerStats
 from api.cancelling import Canceller
 from api.dead_letter_queue import DeadLetterQueue
@@ -38,6 +42,10 @@ class Services:
     changes: StateChanges
     publisher: Publisher
     submitter: Submitter
+    batches: BatchStore
+    batch_submitter: BatchSubmitter
+    batch_states: BatchStates
+    batch_waits: BatchWaits
     canceller: Canceller
     admission: Admission
     storage: ObjectStore
@@ -66,6 +74,9 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
     undertaker = Undertaker(celery, store, lives)
+    submitter = Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds)
+    batches = BatchStore(store.redis, settings.results_timeout_seconds)
+    batch_states = BatchStates(store.redis, settings.results_timeout_seconds, store, batches)
     changes.start()
     publisher.start()
     settlement.start()
@@ -80,7 +91,13 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 store=store,
                 changes=changes,
                 publisher=publisher,
-                submitter=Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds),
+                submitter=submitter,
+                batches=batches,
+                batch_submitter=BatchSubmitter(
+                    submitter, store, batches, canceller, settings.job_ttl_seconds
+                ),
+                batch_states=batch_states,
+                batch_waits=BatchWaits(changes, batch_states),
                 canceller=canceller,
                 admission=Admission(settings, uploads),
                 storage=storage,

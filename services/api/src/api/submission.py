@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from api.errors import (
     ApiError,
-    BrokerUnavailable,
     JobNotFound,
     OutcomeUnknown,
     ResultsUnavailable,
@@ -26,8 +25,6 @@ from contracts.tasks import TaskSpec
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 100
-"""Publishes of one batch that wait for their confirms at the same time."""
 
 _OTHERS_TURN_SECONDS: Final = 0.5
 """What another process may take to confirm what it is submitting with the same key just now."""
@@ -45,20 +42,14 @@ class Submission:
     args: Args
     run_at: datetime | None = None
     identity: Identity | None = None
+    job_id: str | None = None
+    """The id that the job is to have, unless its identity gives it one."""
 
 
 class Accepted(NamedTuple):
     """A job that the broker has; `replayed` if an earlier request had submitted it."""
 
     record: JobRecord
-    replayed: bool
-
-
-class AcceptedBatch(NamedTuple):
-    """A batch and, for each of its jobs, None or why it was not accepted."""
-
-    record: BatchRecord
-    refusals: list[ApiError | None]
     replayed: bool
 
 
@@ -95,49 +86,60 @@ class Submitter:
         if identity is None:
             await self._commits.submit(record)
             return Accepted(record, replayed=False)
-        accepted, joined = await self._together(record.id, lambda: self._submit_keyed(record))
+        accepted, joined = await self.together(record.id, lambda: self._submit_keyed(record))
         identity.check(accepted.record.fingerprint)
         return Accepted(accepted.record, accepted.replayed or joined)
 
-    async def submit_batch(
-        self, batch: BatchRecord, records: Sequence[JobRecord], identity: Identity | None
-    ) -> AcceptedBatch:
-        """Accept many jobs under one id.
+    async def submit_many(self, records: Sequence[JobRecord]) -> dict[str, ApiError]:
+        """Accept many jobs at once; return, by their ids, why some were not accepted.
 
-        With a key, what an earlier request could not get accepted is submitted again.
-
-        Raises:
-            BrokerUnavailable, ResultsUnavailable: nothing was queued.
-            IdempotencyKeyReused: its key stands for another batch.
-
+        Of jobs that an earlier request has recorded, those are published that may not have reached
+        the broker by it. It raises nothing: what concerns all jobs is each one's reason.
         """
-        if identity is None:
-            return await self._submit_batch(batch, records)
-        accepted, joined = await self._together(
-            batch.id, lambda: self._submit_batch(batch, records)
+        deadline = self._publisher.deadline()
+        try:
+            await self._publisher.ready(deadline)
+            are_new = await self._store.create_many(records)
+            unsent = await self._unsent(records, are_new)
+        except ApiError as exc:
+            # Not those with a key: they may be jobs that an earlier request had accepted.
+            await self._refusals.settle([(r, exc) for r in records if r.fingerprint is None])
+            return dict.fromkeys((record.id for record in records), exc)
+        outcomes = await self._publisher.publish_many(unsent, deadline)
+        refusals = {r.id: error for r, error in zip(unsent, outcomes, strict=True) if error}
+        new = {record.id for record, is_new in zip(records, are_new, strict=True) if is_new}
+        await self._refusals.settle(
+            [
+                (record, error)
+                for record in unsent
+                if (error := refusals.get(record.id))
+                and (record.id in new or isinstance(error, OutcomeUnknown))
+            ]
         )
-        identity.check(accepted.record.fingerprint)
-        return accepted._replace(replayed=accepted.replayed or joined)
+        return refusals
 
     def record(
-        self, submission: Submission, job_id: str | None = None, batch: str | None = None
+        self, submission: Submission, batch: BatchRecord | None = None, job_id: str | None = None
     ) -> JobRecord:
-        """Return the record of a new job."""
-        identity = submission.identity
+        """Return the record of a new job, of a batch under an id that is made of the batch's."""
+        known_by = batch or submission.identity
+        if job_id is None:
+            own_id = submission.job_id or str(uuid.uuid4())
+            job_id = submission.identity.id if submission.identity else own_id
         return new_record(
             submission.spec,
             submission.args,
-            job_id=job_id or (identity.id if identity else str(uuid.uuid4())),
+            job_id=job_id,
             ttl_seconds=self._job_ttl_seconds,
             run_at=submission.run_at,
-            batch=batch,
-            fingerprint=identity.fingerprint if identity else None,
+            batch=batch.id if batch else None,
+            fingerprint=known_by.fingerprint if known_by else None,
         )
 
-    async def _together(
+    async def together(
         self, key: str, submit: Callable[[], Coroutine[Any, Any, T]]
     ) -> tuple[T, bool]:
-        """Submit once for all requests that come with a key meanwhile; say whether one joined."""
+        """Submit once for all requests that come with a key meanwhile; say whether this joined."""
         flight = self._flights.get(key)
         joined = flight is not None
         if flight is None:
@@ -157,7 +159,7 @@ class Submitter:
         deadline = self._publisher.deadline()
         while True:
             if await self._commits.submit(record):
-                await self._remember(record.id, record.expires_at)
+                await self.remember(record.id, record.expires_at)
                 return Accepted(record, replayed=False)
             try:
                 return await self._replay(record, deadline)
@@ -172,7 +174,7 @@ class Submitter:
             # Published twice it would still be one job: workers know that it has ended.
             await self._publish_known(known, deadline)
             await self._store.create(known)  # who was refused meanwhile may have taken it back
-            await self._remember(known.id, known.expires_at)
+            await self.remember(known.id, known.expires_at)
         return Accepted(known, replayed=True)
 
     async def _is_with_broker(self, record: JobRecord) -> bool:
@@ -200,58 +202,26 @@ class Submitter:
 
     # --- many jobs ---
 
-    async def _submit_batch(
-        self, batch: BatchRecord, records: Sequence[JobRecord]
-    ) -> AcceptedBatch:
-        await self._publisher.ready(self._publisher.deadline())
-        is_new = await self._store.create_batch(batch)
-        known = batch if is_new else await self._store.batch(batch.id)
-        accepted = AcceptedBatch(known, [None] * len(known.jobs), replayed=not is_new)
-        done = not is_new and await self._store.is_confirmed(batch.id)
-        if known.fingerprint != batch.fingerprint or done:
-            return accepted
-        are_new = await self._store.create_many(records)
-        unsent = await self._unsent(records, are_new)
-        refusals = await self._publish_all([record for record in records if record.id in unsent])
-        if batch.fingerprint and not refusals:
-            await self._remember(batch.id, batch.expires_at)
-        return accepted._replace(refusals=[refusals.get(record.id) for record in records])
-
-    async def _unsent(self, records: Sequence[JobRecord], are_new: Sequence[bool]) -> set[str]:
-        """Return the ids of jobs that are new, or may not have reached the broker before."""
-        unsent = {record.id for record, is_new in zip(records, are_new, strict=True) if is_new}
-        known = [record.id for record in records if record.id not in unsent]
-        async for snapshot in self._store.snapshots(known):
-            if snapshot.status.state in {JobState.SCHEDULED, JobState.QUEUED}:
-                unsent.add(snapshot.record.id)
-        return unsent
-
-    async def _publish_all(self, records: Sequence[JobRecord]) -> dict[str, ApiError]:
-        """Publish jobs and return why some were refused, by id; stop when the broker is away."""
-        refusals: dict[str, ApiError] = {}
-        for start in range(0, len(records), _AT_ONCE):
-            chunk = records[start : start + _AT_ONCE]
-            deadline = self._publisher.deadline()
-            outcomes = await self._publisher.publish_many(chunk, deadline)
-            refused = zip(chunk, outcomes, strict=True)
-            refusals |= {record.id: error for record, error in refused if error}
-            if any(isinstance(error, _BROKER_AWAY) for error in refusals.values()):
-                rest = records[start + _AT_ONCE :]
-                refusals |= dict.fromkeys((record.id for record in rest), _NOT_TRIED)
-                break
-        await self._refusals.settle([(r, refusals[r.id]) for r in records if r.id in refusals])
-        return refusals
+    async def _unsent(
+        self, records: Sequence[JobRecord], are_new: Sequence[bool]
+    ) -> list[JobRecord]:
+        """Return the jobs that are new, or may not have reached the broker before."""
+        if all(are_new):
+            return list(records)
+        known = [record.id for record, is_new in zip(records, are_new, strict=True) if not is_new]
+        begun = {
+            snapshot.record.id
+            async for snapshot in self._store.snapshots(known)
+            if snapshot.status.state not in {JobState.SCHEDULED, JobState.QUEUED}
+        }
+        return [record for record in records if record.id not in begun]
 
     # --- afterwards ---
 
-    async def _remember(self, job_or_batch_id: str, expires_at: datetime) -> None:
-        """Make a later request cheaper; it is no part of this one's promise."""
+    async def remember(self, job_or_batch_id: str, expires_at: datetime) -> None:
+        """Note that the broker has what a key stands for: it makes a later request cheaper."""
         try:
             async with asyncio.timeout(AFTERWARDS_SECONDS):
                 await self._store.mark_confirmed(job_or_batch_id, expires_at)
         except (ResultsUnavailable, TimeoutError) as exc:
             logger.warning("Redis is away after a submission: %s", exc)
-
-
-_BROKER_AWAY: Final = (BrokerUnavailable, OutcomeUnknown)
-_NOT_TRIED: Final = BrokerUnavailable("RabbitMQ stopped confirming before this job's turn.")

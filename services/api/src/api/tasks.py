@@ -24,11 +24,12 @@ from api.errors import (
     responses,
 )
 from api.idempotency import Keyed, replayed_header
-from api.job_view import JobView, job_response, job_view, new_job_view, wait_for_change
+from api.job_view import JobView, job_response, job_view, new_job_view
+from api.job_waiting import Awaited, submit_and_wait
 from api.prefer import preferred_wait_seconds
 from api.services import Services, Uses
 from api.shortcut import BusyRoute
-from api.submission import Accepted, Submission
+from api.submission import Submission
 from contracts.schemas import Args
 from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
 
@@ -204,31 +205,34 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Respon
         admitted = await services.admission.admit(args)
         identity = key.identity(args.model_dump_json(), options.when)
         submission = Submission(spec, admitted, options.run_at, identity)
-        accepted = await services.submitter.submit(submission)
-        return await _answer(services, accepted, options.wait_seconds)
+        if options.wait_seconds:
+            awaited = await submit_and_wait(
+                services.submitter,
+                services.store,
+                services.changes,
+                submission,
+                options.wait_seconds,
+            )
+        else:
+            awaited = Awaited(await services.submitter.submit(submission), None)
+        return await _answer(services, awaited, options.wait_seconds)
 
     if optional:
         submit.__defaults__ = (spec.args(),)
     return submit
 
 
-async def _answer(services: Services, accepted: Accepted, wait_seconds: int) -> Response:
+async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Response:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
+    accepted, snapshot = awaited
     record = accepted.record
-    status_code = 202
     headers = {"Location": f"/v1/jobs/{record.id}"} | replayed_header(replayed=accepted.replayed)
     if wait_seconds:
         headers["Preference-Applied"] = f"wait={wait_seconds}"
-        snapshot = await wait_for_change(
-            services.store, services.changes, record.id, wait_seconds, until_terminal=True
-        )
-        view = job_view(snapshot)
-        if view.state.is_terminal:
-            status_code = 200
     elif accepted.replayed:
-        view = job_view(await services.store.snapshot(record.id))
-    else:
-        view = new_job_view(record)
+        snapshot = await services.store.snapshot(record.id)
+    view = job_view(snapshot) if snapshot else new_job_view(record)
+    status_code = 200 if wait_seconds and view.state.is_terminal else 202
     return job_response(view, status_code, headers)
 
 

@@ -7,6 +7,7 @@ changed: by its worker, by the undertaker when the broker gave the job up, or by
 nobody running it. The *cancel mark* and the number of *requeues* are set by the API.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -32,6 +33,9 @@ REVOKED_STATE: Final = "REVOKED"
 
 REQUEUES_HEADER: Final = "requeues"
 """Message header: how often the job had been taken out of the dead letters when it was sent."""
+
+BATCH_HEADER: Final = "batch"
+"""Message header: the batch that the job belongs to, which wants to hear of its end."""
 
 
 class JobState(StrEnum):
@@ -88,16 +92,30 @@ class JobRecord(BaseModel):
     """What an Idempotency-Key was first used for; None without such a key."""
 
 
+class Reception(StrEnum):
+    """Whether the items of a batch have all come in."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    BROKEN_OFF = "broken_off"
+
+
 class BatchRecord(BaseModel):
-    """The jobs that were submitted together. Their states are read from the jobs."""
+    """What was submitted together. The states of its jobs are read from the jobs.
+
+    Written before the first job, when nobody knows yet how many there will be, and once more when
+    the last item has come in. Which of its items became jobs is kept beside it, see `items_key`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     id: str
-    jobs: list[str]
     submitted_at: datetime
     expires_at: datetime
     fingerprint: str | None = None
+    reception: Reception = Reception.COMPLETE
+    jobs: list[str] = []
+    """Ids, in a record that the first version wrote: it had no `items_key`."""
 
 
 class AttemptError(BaseModel):
@@ -200,6 +218,11 @@ class Meta(BaseModel):
         """Say whether the task has ended."""
         return self.status in _ENDS
 
+    @property
+    def end_state(self) -> JobState | None:
+        """The state that a job comes to whose last task ended so; None if it did not end."""
+        return _ENDS.get(self.status)
+
 
 class TaskMetas(NamedTuple):
     """What workers say of one task: how it ended, and before that, what it does."""
@@ -227,6 +250,30 @@ def attempts_key(job_id: str) -> str:
 def batch_key(batch_id: str) -> str:
     """Return the key of a batch's record: a JSON string."""
     return f"twinlane:batch:{batch_id}"
+
+
+def items_key(batch_id: str) -> str:
+    """Return the key of what became of a batch's items: a byte for each, ITEM_JOB or another."""
+    return f"twinlane:batch-items:{batch_id}"
+
+
+ITEM_JOB: Final = b"+"
+ITEM_REFUSED: Final = b"-"
+
+
+def reopens_key(batch_id: str) -> str:
+    """Return the key of how often a job of a batch was reopened after its end: a number."""
+    return f"twinlane:batch-reopens:{batch_id}"
+
+
+def ends_channel(batch_id: str) -> str:
+    """Return the channel where the ids of a batch's jobs are announced that have ended."""
+    return f"twinlane:batch-ends:{batch_id}"
+
+
+def batch_job_id(batch_id: str, index: int) -> str:
+    """Return the id of the job that an item of a batch becomes, by the item's place in it."""
+    return str(uuid.uuid5(uuid.UUID(batch_id), str(index)))
 
 
 def meta_key(task_id: str) -> str:
@@ -267,6 +314,11 @@ def unconfirmed_key(job_id: str) -> str:
     return f"{UNCONFIRMED_PREFIX}{job_id}"
 
 
+def stage_ids(spec: TaskSpec[Any, Any], job_id: str) -> list[str]:
+    """Return the ids of a job's tasks: the last carries the job's, the others ones made of it."""
+    return [*(f"{job_id}.{number}" for number in range(1, len(spec.stages))), job_id]
+
+
 def new_record(  # noqa: PLR0913 - a record has these facts
     spec: TaskSpec[Any, Any],
     args: Args,
@@ -277,21 +329,18 @@ def new_record(  # noqa: PLR0913 - a record has these facts
     batch: str | None = None,
     fingerprint: str | None = None,
 ) -> JobRecord:
-    """Describe a job that is submitted now; its lifetime counts from when it is due.
-
-    The last stage carries the job's id, earlier ones get ids derived from it.
-    """
+    """Describe a job that is submitted now; its lifetime counts from when it is due."""
     now = datetime.now(UTC)
-    *earlier, last = spec.stages
     stages = [
-        Stage(id=f"{job_id}.{number}", task=stage.name) for number, stage in enumerate(earlier, 1)
+        Stage(id=task_id, task=stage.name)
+        for task_id, stage in zip(stage_ids(spec, job_id), spec.stages, strict=True)
     ]
     return JobRecord(
         id=job_id,
         task=spec.name,
         lane=spec.lane,
         args=args.model_dump(mode="json"),
-        stages=[*stages, Stage(id=job_id, task=last.name)],
+        stages=stages,
         submitted_at=now,
         run_at=run_at,
         expires_at=max(now, run_at or now) + timedelta(seconds=ttl_seconds),

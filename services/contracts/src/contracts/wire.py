@@ -17,9 +17,11 @@ from redis.exceptions import ResponseError, WatchError
 from contracts.cancellation import RunningJobs
 from contracts.lanes import LANE_QUEUES, Lane
 from contracts.records import (
+    BATCH_HEADER,
     PROGRESS_STATE,
     REQUEUES_HEADER,
     STARTED_STATE,
+    SUCCESS_STATE,
     Attempt,
     JobRecord,
     Meta,
@@ -27,9 +29,11 @@ from contracts.records import (
     attempts_key,
     cancel_key,
     confirmed_key,
+    ends_channel,
     meta_key,
     record_key,
     redeliveries_key,
+    reopens_key,
     requeues_key,
     running_key,
 )
@@ -199,10 +203,14 @@ class ResultBackend(RedisBackend):
             pipeline.watch(*keys)
             metas = zip(keys, map(_meta, pipeline.mget(keys)), strict=True)
             past = [key for key, meta in metas if meta and meta.requeues < requeues]
+            batch = batch_of_record(pipeline.get(record_key(job_id)))
             pipeline.multi()
             pipeline.set(requeues_key(job_id), requeues, ex=self.expires)
             if past:
                 pipeline.delete(*past)
+            if past and batch:  # whoever remembers the job's end must forget it
+                pipeline.incr(reopens_key(batch))
+                pipeline.expire(reopens_key(batch), self.expires)
             pipeline.execute()
 
     def _store_result(
@@ -223,8 +231,11 @@ class ResultBackend(RedisBackend):
         key = meta_key(task_id) if is_end else running_key(task_id)
         with self.client.pipeline(transaction=False) as pipeline:
             pipeline.set(key, payload, ex=self.expires, nx=is_end, get=is_end)
+            stored = len(pipeline) - 1
             pipeline.publish(meta_key(task_id), payload)
-            there, _ = pipeline.execute()
+            if batch := _batch_that_waits_for(task_id, state, request):
+                pipeline.publish(ends_channel(batch), request.root_id or task_id)
+            there = pipeline.execute()[stored]
         if is_end and there and not _end(there):
             # A worker of the first version has said here that it runs the task.
             self.client.set(key, payload, ex=self.expires)
@@ -242,6 +253,27 @@ def requeues_of(request: Any) -> int:  # noqa: ANN401 - Celery's Context
     """Return how often a job had been taken out of the dead letters when its message was sent."""
     headers = getattr(request, "headers", None) or {}
     return int(headers.get(REQUEUES_HEADER, 0))
+
+
+def batch_of_record(raw: bytes | str | None) -> str | None:
+    """Return the batch of a job from its record, as Redis has it."""
+    return None if raw is None else JobRecord.model_validate_json(raw).batch
+
+
+def _batch_that_waits_for(
+    task_id: str,
+    state: str,
+    request: Any,  # noqa: ANN401 - Celery's Context
+) -> str | None:
+    """Return the batch that is to hear of this state: one that ends the whole job, if it has one.
+
+    A stage that succeeds ends its job only if it is the last.
+    """
+    is_last = getattr(request, "root_id", None) in {None, task_id}
+    if state not in ResultBackend.READY_STATES or (state == SUCCESS_STATE and not is_last):
+        return None
+    batch: str | None = (getattr(request, "headers", None) or {}).get(BATCH_HEADER)
+    return batch
 
 
 def _meta(raw: bytes | None) -> Meta | None:
@@ -337,11 +369,16 @@ class JobMessage:
 def build_message(app: Celery, record: JobRecord) -> JobMessage:
     """Have Celery build the message of a job's first stage, with the later ones chained to it."""
     first, *later = record.stages
+    own_headers = {BATCH_HEADER: record.batch} if record.batch else {}
     chain = [
         app.signature(
             stage.task,
             kwargs=known_arguments(stage.task, record.args),
-            options={"task_id": stage.id, "queue": CATALOGUE[stage.task].lane.queue_name},
+            options={
+                "task_id": stage.id,
+                "queue": CATALOGUE[stage.task].lane.queue_name,
+                "headers": own_headers,
+            },
         )
         for stage in reversed(later)  # Celery takes the next one from the end
     ]
@@ -354,7 +391,7 @@ def build_message(app: Celery, record: JobRecord) -> JobMessage:
         root_id=record.id,
         chain=chain or None,
     )
-    headers["submitted_at"] = record.submitted_at.isoformat()
+    headers |= own_headers | {"submitted_at": record.submitted_at.isoformat()}
     content_type, content_encoding, payload = dumps(body, "json")
     return JobMessage(
         headers=headers,
