@@ -63,6 +63,10 @@ test-e2e: $(READY) ## Run the tests against a whole stack
 chaos: $(READY) ## Break everything on purpose, and write docs/RELIABILITY.md
 	$(BIN)/pytest tests/chaos --reliability docs/RELIABILITY.md
 
+.PHONY: bench
+bench: $(READY) ## Measure everything against its peers, and write docs/BENCHMARKS.md
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(BENCH_ONLY),--only $(BENCH_ONLY))
+
 .PHONY: check
 check: $(READY) ## Check format, lint, types, imports, unit tests, secrets and known vulnerabilities
 	$(BIN)/ruff format --check

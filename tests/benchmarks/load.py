@@ -1,0 +1,304 @@
+"""Load on an API, by a process of its own that takes as little of the machine as it can.
+
+`closed_loop`: each client posts one job after another on a connection that it keeps, so the rate is
+what the API can do. `open_loop`: posts begin at fixed moments whatever the answers do, and each is
+timed from the moment at which it was to begin: an API that stalls does not hide the posts that
+waited meanwhile. Times are as exact as the loop's timer, a millisecond.
+
+Raw HTTP over asyncio's protocols: no client library would leave the machine to the API.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+from benchmarks.processes import cpu_seconds
+from local_stack.programs import basic_env, tethered
+
+_GRACE_SECONDS: Final = 60
+_TESTS: Final = Path(__file__).parents[1]
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to send, again and again."""
+
+    url: str
+    body: str
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    expected_status: int = 202
+
+    def encode(self) -> bytes:
+        parts = urlsplit(self.url)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        headers = {
+            "Host": parts.netloc,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(self.body.encode())),
+            **self.headers,
+        }
+        lines = [f"{self.method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        return "\r\n".join([*lines, "", self.body]).encode()
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much of it; times in seconds."""
+
+    request: Request
+    seconds: float
+    warm_up_seconds: float = 0
+    """Before the measured time, with the same load; nothing of it is counted."""
+    clients: int = 1
+    rate: float | None = None
+    """Posts a second, of an open loop; None for a closed one."""
+    watched_pid: int | None = None
+    """Whose processor time to count, with that of its descendants."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the measured time gave."""
+
+    answers: int
+    seconds: float
+    latencies_ms: list[float]
+    cpu_seconds: float
+    """Of the watched process."""
+    load_cpu_seconds: float
+    """Of the load generator itself."""
+
+    @property
+    def per_second(self) -> float:
+        return self.answers / self.seconds
+
+    @property
+    def cpu_ms_per_answer(self) -> float:
+        return self.cpu_seconds * 1000 / self.answers
+
+
+class LoadError(Exception):
+    """The API answered something else, or nothing; says what."""
+
+
+def closed_loop(
+    request: Request,
+    *,
+    clients: int,
+    seconds: float,
+    warm_up_seconds: float = 0,
+    watched_pid: int | None = None,
+) -> Measured:
+    """Let clients post one job after another.
+
+    Raises:
+        LoadError: an answer was not the expected one.
+
+    """
+    return _run(Load(request, seconds, warm_up_seconds, clients, None, watched_pid))
+
+
+def open_loop(  # noqa: PLR0913 - a load has these
+    request: Request,
+    *,
+    rate: float,
+    seconds: float,
+    warm_up_seconds: float = 0,
+    clients: int = 256,
+    watched_pid: int | None = None,
+) -> Measured:
+    """Post `rate` jobs a second over at most `clients` connections.
+
+    Raises:
+        LoadError: an answer was not the expected one.
+
+    """
+    return _run(Load(request, seconds, warm_up_seconds, clients, rate, watched_pid))
+
+
+def _run(load: Load) -> Measured:
+    try:
+        done = subprocess.run(
+            tethered([sys.executable, "-m", "benchmarks.load"]),
+            input=json.dumps(asdict(load)),
+            env=basic_env(PYTHONPATH=str(_TESTS)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=load.warm_up_seconds + load.seconds + _GRACE_SECONDS,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise LoadError(f"{load.request.url} did not answer within {exc.timeout:.0f} s") from exc
+    if done.returncode != 0:
+        raise LoadError(done.stderr.strip().rpartition("\n")[2])
+    return Measured(**json.loads(done.stdout))
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection with one request at a time."""
+
+    def __init__(self, request: bytes, expected_status: int) -> None:
+        self._request = request
+        self._expected = b"HTTP/1.1 %d" % expected_status
+        self._received = bytearray()
+        self._transport: asyncio.Transport
+        self._answered: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        end = self._received.find(_HEAD_END)
+        if end < 0:
+            return
+        head = bytes(self._received[:end])
+        if len(self._received) < end + len(_HEAD_END) + _content_length(head):
+            return
+        answer = bytes(self._received)
+        self._received.clear()
+        if self._answered and not self._answered.done():
+            if head.startswith(self._expected):
+                self._answered.set_result(None)
+            else:
+                self._answered.set_exception(LoadError(f"answered {answer[:300]!r}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered and not self._answered.done():
+            self._answered.set_exception(LoadError(f"the connection was lost: {exc}"))
+
+    async def post(self) -> None:
+        self._answered = asyncio.get_running_loop().create_future()
+        self._transport.write(self._request)
+        await self._answered
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line.partition(b":")[2])
+    raise LoadError(f"an answer without Content-Length: {head!r}")
+
+
+class Stopwatch:
+    """Counts what ends within the measured time; times in seconds of the loop's clock."""
+
+    def __init__(self, begin: float, seconds: float) -> None:
+        self.begin = begin
+        self.end = begin + seconds
+        self.latencies: list[float] = []
+
+    def ended(self, due: float, now: float) -> None:
+        """Count an answer, to a post of a closed loop, that came within the time."""
+        if self.begin <= now < self.end:
+            self.latencies.append(now - due)
+
+    def ended_open(self, due: float, now: float) -> None:
+        """Count an answer, however late, to a post that was due within the time."""
+        if self.begin <= due < self.end:
+            self.latencies.append(now - due)
+
+
+async def generate(load: Load) -> Measured:
+    """Make the load from this process."""
+    loop = asyncio.get_running_loop()
+    connections = await _connect(load)
+    watch = Stopwatch(loop.time() + load.warm_up_seconds, load.seconds)
+    taken = asyncio.create_task(_cpu_within(watch, load.watched_pid))
+    if load.rate is None:
+        await asyncio.gather(*(_post_on(connection, watch) for connection in connections))
+    else:
+        await _post_at_rate(connections, watch, load.rate)
+    cpu, own = await taken
+    for connection in connections:
+        connection.close()
+    if not watch.latencies:
+        raise LoadError(f"{load.request.url} answered nothing in {load.seconds} s")
+    latencies = [seconds * 1000 for seconds in watch.latencies]
+    return Measured(len(latencies), load.seconds, latencies, cpu, own)
+
+
+async def _connect(load: Load) -> list[_Connection]:
+    loop = asyncio.get_running_loop()
+    parts = urlsplit(load.request.url)
+    request = load.request.encode()
+    pairs = [
+        await loop.create_connection(
+            lambda: _Connection(request, load.request.expected_status),
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or 80,
+        )
+        for _ in range(load.clients)
+    ]
+    return [connection for _, connection in pairs]
+
+
+async def _post_on(connection: _Connection, watch: Stopwatch) -> None:
+    loop = asyncio.get_running_loop()
+    while (due := loop.time()) < watch.end:
+        await connection.post()
+        watch.ended(due, loop.time())
+
+
+async def _post_at_rate(connections: list[_Connection], watch: Stopwatch, rate: float) -> None:
+    loop = asyncio.get_running_loop()
+    idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
+    for connection in connections:
+        idle.put_nowait(connection)
+
+    async def post(due: float) -> None:
+        connection = await idle.get()
+        await connection.post()
+        watch.ended_open(due, loop.time())
+        idle.put_nowait(connection)
+
+    begin = loop.time()
+    posts = []
+    for number in range(round((watch.end - begin) * rate)):
+        due = begin + number / rate
+        await asyncio.sleep(due - loop.time())
+        posts.append(asyncio.create_task(post(due)))
+    await asyncio.gather(*posts)
+
+
+async def _cpu_within(watch: Stopwatch, pid: int | None) -> tuple[float, float]:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(watch.begin - loop.time())
+    before, own = cpu_seconds(pid) if pid else 0.0, time.process_time()
+    await asyncio.sleep(watch.end - loop.time())
+    after = cpu_seconds(pid) if pid else 0.0
+    return after - before, time.process_time() - own
+
+
+def _parse(text: str) -> Load:
+    fields: dict[str, Any] = json.loads(text)
+    return Load(**fields | {"request": Request(**fields["request"])})
+
+
+def main() -> int:
+    """Read a Load, make it, write a Measured; 1, with a line that says why, if it failed."""
+    try:
+        measured = uvloop.run(generate(_parse(sys.stdin.read())))
+    except (LoadError, OSError) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(measured)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
