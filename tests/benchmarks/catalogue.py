@@ -3,6 +3,11 @@
 from typing import Final
 
 from benchmarks.measure import Measure
-from benchmarks.measures import submissions
+from benchmarks.measures import batches, submission_latency, submissions, waiting
 
-MEASURES: Final[tuple[Measure, ...]] = (submissions.MEASURE,)
+MEASURES: Final[tuple[Measure, ...]] = (
+    submissions.MEASURE,
+    submission_latency.MEASURE,
+    batches.MEASURE,
+    waiting.MEASURE,
+)

@@ -13,10 +13,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -26,6 +26,7 @@ from local_stack.programs import basic_env, tethered
 
 _GRACE_SECONDS: Final = 60
 _TESTS: Final = Path(__file__).parents[1]
+_REFUSAL_BYTES: Final = 500
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -72,6 +73,11 @@ class Measured:
     """What the measured time gave."""
 
     answers: int
+    """As expected; only these have a latency."""
+    refused: int
+    """Answers with another status."""
+    refusal: str
+    """The first of them."""
     seconds: float
     latencies_ms: list[float]
     cpu_seconds: float
@@ -88,8 +94,21 @@ class Measured:
         return self.cpu_seconds * 1000 / self.answers
 
 
+def refusals(measured: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """Return a note for every side that did not answer everything as expected."""
+    notes = []
+    for side, rounds in measured.items():
+        refused = [each for each in rounds if each.refused]
+        if refused:
+            count = sum(each.refused for each in refused)
+            notes.append(
+                f"{side} refused {count:,} requests, the first with `{refused[0].refusal}`."
+            )
+    return notes
+
+
 class LoadError(Exception):
-    """The API answered something else, or nothing; says what."""
+    """The API gave no answer, or none that was expected; says what it gave."""
 
 
 def closed_loop(
@@ -103,7 +122,7 @@ def closed_loop(
     """Let clients post one job after another.
 
     Raises:
-        LoadError: an answer was not the expected one.
+        LoadError: not one answer was the expected one, or a connection was lost.
 
     """
     return _run(Load(request, seconds, warm_up_seconds, clients, None, watched_pid))
@@ -121,7 +140,7 @@ def open_loop(  # noqa: PLR0913 - a load has these
     """Post `rate` jobs a second over at most `clients` connections.
 
     Raises:
-        LoadError: an answer was not the expected one.
+        LoadError: not one answer was the expected one, or a connection was lost.
 
     """
     return _run(Load(request, seconds, warm_up_seconds, clients, rate, watched_pid))
@@ -153,7 +172,7 @@ class _Connection(asyncio.Protocol):
         self._expected = b"HTTP/1.1 %d" % expected_status
         self._received = bytearray()
         self._transport: asyncio.Transport
-        self._answered: asyncio.Future[None] | None = None
+        self._answered: asyncio.Future[str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
@@ -169,19 +188,20 @@ class _Connection(asyncio.Protocol):
         answer = bytes(self._received)
         self._received.clear()
         if self._answered and not self._answered.done():
-            if head.startswith(self._expected):
-                self._answered.set_result(None)
-            else:
-                self._answered.set_exception(LoadError(f"answered {answer[:300]!r}"))
+            expected = head.startswith(self._expected)
+            self._answered.set_result(
+                "" if expected else " ".join(answer[:_REFUSAL_BYTES].decode().split())
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answered and not self._answered.done():
             self._answered.set_exception(LoadError(f"the connection was lost: {exc}"))
 
-    async def post(self) -> None:
+    async def post(self) -> str:
+        """Send the request and return what was answered instead of the expected."""
         self._answered = asyncio.get_running_loop().create_future()
         self._transport.write(self._request)
-        await self._answered
+        return await self._answered
 
     def close(self) -> None:
         self._transport.close()
@@ -194,23 +214,29 @@ def _content_length(head: bytes) -> int:
     raise LoadError(f"an answer without Content-Length: {head!r}")
 
 
+class Connection(Protocol):
+    """What carries a request and its answer, one at a time."""
+
+    async def post(self) -> str:
+        """Send the request and return what was answered instead of the expected."""
+
+
 class Stopwatch:
-    """Counts what ends within the measured time; times in seconds of the loop's clock."""
+    """Counts within the measured time, in seconds of the loop's clock."""
 
     def __init__(self, begin: float, seconds: float) -> None:
         self.begin = begin
         self.end = begin + seconds
         self.latencies: list[float] = []
+        self.refusals: list[str] = []
 
-    def ended(self, due: float, now: float) -> None:
-        """Count an answer, to a post of a closed loop, that came within the time."""
-        if self.begin <= now < self.end:
-            self.latencies.append(now - due)
-
-    def ended_open(self, due: float, now: float) -> None:
-        """Count an answer, however late, to a post that was due within the time."""
-        if self.begin <= due < self.end:
-            self.latencies.append(now - due)
+    def count(self, moment: float, latency: float, refusal: str) -> None:
+        """Count an answer, if the moment that decides about it lies within the time."""
+        if self.begin <= moment < self.end:
+            if refusal:
+                self.refusals.append(refusal)
+            else:
+                self.latencies.append(latency)
 
 
 async def generate(load: Load) -> Measured:
@@ -220,16 +246,24 @@ async def generate(load: Load) -> Measured:
     watch = Stopwatch(loop.time() + load.warm_up_seconds, load.seconds)
     taken = asyncio.create_task(_cpu_within(watch, load.watched_pid))
     if load.rate is None:
-        await asyncio.gather(*(_post_on(connection, watch) for connection in connections))
+        await asyncio.gather(*(post_in_turn(connection, watch) for connection in connections))
     else:
-        await _post_at_rate(connections, watch, load.rate)
+        await post_at_rate(connections, watch, load.rate)
     cpu, own = await taken
     for connection in connections:
         connection.close()
     if not watch.latencies:
-        raise LoadError(f"{load.request.url} answered nothing in {load.seconds} s")
-    latencies = [seconds * 1000 for seconds in watch.latencies]
-    return Measured(len(latencies), load.seconds, latencies, cpu, own)
+        refusal = watch.refusals[0] if watch.refusals else "nothing"
+        raise LoadError(f"{load.request.url} answered {refusal}")
+    return Measured(
+        answers=len(watch.latencies),
+        refused=len(watch.refusals),
+        refusal=watch.refusals[0] if watch.refusals else "",
+        seconds=load.seconds,
+        latencies_ms=[seconds * 1000 for seconds in watch.latencies],
+        cpu_seconds=cpu,
+        load_cpu_seconds=own,
+    )
 
 
 async def _connect(load: Load) -> list[_Connection]:
@@ -247,23 +281,26 @@ async def _connect(load: Load) -> list[_Connection]:
     return [connection for _, connection in pairs]
 
 
-async def _post_on(connection: _Connection, watch: Stopwatch) -> None:
+async def post_in_turn(connection: Connection, watch: Stopwatch) -> None:
+    """Post one after another until the time is over; what was answered within it counts."""
     loop = asyncio.get_running_loop()
-    while (due := loop.time()) < watch.end:
-        await connection.post()
-        watch.ended(due, loop.time())
+    while (sent := loop.time()) < watch.end:
+        refusal = await connection.post()
+        answered = loop.time()
+        watch.count(answered, answered - sent, refusal)
 
 
-async def _post_at_rate(connections: list[_Connection], watch: Stopwatch, rate: float) -> None:
+async def post_at_rate(connections: Sequence[Connection], watch: Stopwatch, rate: float) -> None:
+    """Post when it is time to; what was due within the time counts, however late its answer."""
     loop = asyncio.get_running_loop()
-    idle: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
+    idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     for connection in connections:
         idle.put_nowait(connection)
 
     async def post(due: float) -> None:
         connection = await idle.get()
-        await connection.post()
-        watch.ended_open(due, loop.time())
+        refusal = await connection.post()
+        watch.count(due, loop.time() - due, refusal)
         idle.put_nowait(connection)
 
     begin = loop.time()

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -60,6 +60,15 @@ class Peer:
         )
         with running(program) as (child,):
             yield Api(url, child.pid)
+
+    @contextmanager
+    def worker(
+        self, place: Place, *module_and_arguments: str, is_ready: Callable[[], bool], **env: str
+    ) -> Iterator[int]:
+        """Run a worker and yield its process id."""
+        program = self.program("worker", place, *module_and_arguments, **env)
+        with running(replace(program, is_ready=is_ready)) as (child,):
+            yield child.pid
 
 
 def peers_packages() -> str:

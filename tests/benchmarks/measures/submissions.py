@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks.bench import Bench, Servers
-from benchmarks.load import Measured, closed_loop
+from benchmarks.load import Measured, closed_loop, refusals
 from benchmarks.measure import Bars, Measure, Outcome, Row, Table, Verdict, at_least, at_most
 from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample
@@ -36,6 +36,7 @@ def run(bench: Bench) -> Outcome:
             Bars("submissions", "Jobs accepted by one API process", rates),
             Bars("submission-cpu", "Processor time of the API for each job", costs),
         ],
+        notes=refusals(measured),
     )
 
 
