@@ -3,7 +3,7 @@
 `closed_loop`: each client posts one job after another on a connection that it keeps, so the rate is
 what the API can do. `open_loop`: posts begin at fixed moments whatever the answers do, and each is
 timed from the moment at which it was to begin: an API that stalls does not hide the posts that
-waited meanwhile. Times are as exact as the loop's timer, a millisecond.
+waited meanwhile.
 
 Raw HTTP over asyncio's protocols: no client library would leave the machine to the API.
 """
@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -222,9 +222,15 @@ class Connection(Protocol):
 
 
 class Stopwatch:
-    """Counts within the measured time, in seconds of the loop's clock."""
+    """Counts within the measured time, in seconds of a clock.
 
-    def __init__(self, begin: float, seconds: float) -> None:
+    Not the loop's: uvloop's stands still while events are handled, and counts milliseconds.
+    """
+
+    def __init__(
+        self, begin: float, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.now = clock
         self.begin = begin
         self.end = begin + seconds
         self.latencies: list[float] = []
@@ -241,9 +247,8 @@ class Stopwatch:
 
 async def generate(load: Load) -> Measured:
     """Make the load from this process."""
-    loop = asyncio.get_running_loop()
     connections = await _connect(load)
-    watch = Stopwatch(loop.time() + load.warm_up_seconds, load.seconds)
+    watch = Stopwatch(time.monotonic() + load.warm_up_seconds, load.seconds)
     taken = asyncio.create_task(_cpu_within(watch, load.watched_pid))
     if load.rate is None:
         await asyncio.gather(*(post_in_turn(connection, watch) for connection in connections))
@@ -283,16 +288,14 @@ async def _connect(load: Load) -> list[_Connection]:
 
 async def post_in_turn(connection: Connection, watch: Stopwatch) -> None:
     """Post one after another until the time is over; what was answered within it counts."""
-    loop = asyncio.get_running_loop()
-    while (sent := loop.time()) < watch.end:
+    while (sent := watch.now()) < watch.end:
         refusal = await connection.post()
-        answered = loop.time()
+        answered = watch.now()
         watch.count(answered, answered - sent, refusal)
 
 
 async def post_at_rate(connections: Sequence[Connection], watch: Stopwatch, rate: float) -> None:
     """Post when it is time to; what was due within the time counts, however late its answer."""
-    loop = asyncio.get_running_loop()
     idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     for connection in connections:
         idle.put_nowait(connection)
@@ -300,23 +303,22 @@ async def post_at_rate(connections: Sequence[Connection], watch: Stopwatch, rate
     async def post(due: float) -> None:
         connection = await idle.get()
         refusal = await connection.post()
-        watch.count(due, loop.time() - due, refusal)
+        watch.count(due, watch.now() - due, refusal)
         idle.put_nowait(connection)
 
-    begin = loop.time()
+    begin = watch.now()
     posts = []
     for number in range(round((watch.end - begin) * rate)):
         due = begin + number / rate
-        await asyncio.sleep(due - loop.time())
+        await asyncio.sleep(due - watch.now())
         posts.append(asyncio.create_task(post(due)))
     await asyncio.gather(*posts)
 
 
 async def _cpu_within(watch: Stopwatch, pid: int | None) -> tuple[float, float]:
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep(watch.begin - loop.time())
+    await asyncio.sleep(watch.begin - watch.now())
     before, own = cpu_seconds(pid) if pid else 0.0, time.process_time()
-    await asyncio.sleep(watch.end - loop.time())
+    await asyncio.sleep(watch.end - watch.now())
     after = cpu_seconds(pid) if pid else 0.0
     return after - before, time.process_time() - own
 
@@ -328,8 +330,11 @@ def _parse(text: str) -> Load:
 
 def main() -> int:
     """Read a Load, make it, write a Measured; 1, with a line that says why, if it failed."""
+    load = _parse(sys.stdin.read())
+    # uvloop is the lighter one, but its timers are rounded and so may be early.
+    run = uvloop.run if load.rate is None else asyncio.run
     try:
-        measured = uvloop.run(generate(_parse(sys.stdin.read())))
+        measured = run(generate(load))
     except (LoadError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

@@ -80,7 +80,7 @@ MEASURE: Final = Measure(
         f"{_RATE} POSTs a second, at even intervals and whatever the answers do, to the systems "
         "and with the body of the submissions above. Each is timed from the moment at which it was "
         "to be sent, so that posts that wait behind a stall count as long as a client would find "
-        "them to be. The load generator's clock is exact to a millisecond."
+        "them to be. A POST may be sent up to a millisecond late, which counts too."
     ),
     run=run,
 )

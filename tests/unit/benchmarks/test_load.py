@@ -1,7 +1,7 @@
 """How load is counted, in a loop whose clock jumps from one timer to the next."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -25,9 +25,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(work)
+def run(load: Callable[[Stopwatch], Coroutine[Any, Any, None]], begin: float = 0) -> Stopwatch:
+    """Make a load whose measured time is a second from `begin` on."""
+    loop = VirtualTimeLoop()
+    watch = Stopwatch(begin, 1, clock=loop.time)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(load(watch))
+    return watch
 
 
 class Server:
@@ -45,42 +49,41 @@ class Server:
 
 
 def test_posts_that_wait_behind_a_stall_count_from_when_they_were_due() -> None:
-    server, watch = Server(1.0), Stopwatch(0, 1)
-    run(post_at_rate([server], watch, rate=4))
+    server = Server(1.0)
+    watch = run(lambda watch: post_at_rate([server], watch, rate=4))
     assert watch.latencies == pytest.approx([1.0, 0.75, 0.5, 0.25])
 
 
 def test_answer_that_comes_after_the_time_counts_if_its_post_was_due_within() -> None:
-    server, watch = Server(60.0), Stopwatch(0, 1)
-    run(post_at_rate([server], watch, rate=1))
+    server = Server(60.0)
+    watch = run(lambda watch: post_at_rate([server], watch, rate=1))
     assert watch.latencies == [60]
 
 
 def test_rate_is_kept_however_slow_the_answers_are() -> None:
     servers = [Server(10.0) for _ in range(8)]
-    watch = Stopwatch(0, 2)
-    run(post_at_rate(servers, watch, rate=4))
+    watch = run(lambda watch: post_at_rate(servers, watch, rate=8))
     assert [server.posts for server in servers] == [1] * 8
     assert watch.latencies == pytest.approx([10.0] * 8)
 
 
 def test_warm_up_of_an_open_loop_does_not_count() -> None:
-    server, watch = Server(0.1, 0.1), Stopwatch(1, 1)
-    run(post_at_rate([server], watch, rate=2))
+    server = Server(0.1, 0.1)
+    watch = run(lambda watch: post_at_rate([server], watch, rate=2), begin=1)
     assert server.posts == 4
     assert watch.latencies == pytest.approx([0, 0])
 
 
 def test_closed_loop_counts_answers_within_the_time_only() -> None:
-    server, watch = Server(*[0.4] * 10), Stopwatch(1, 1)
-    run(post_in_turn(server, watch))
+    server = Server(*[0.4] * 10)
+    watch = run(lambda watch: post_in_turn(server, watch), begin=1)
     # Answered at 0.4, 0.8, 1.2, 1.6, 2.0: the time is from 1 to 2.
     assert watch.latencies == pytest.approx([0.4, 0.4])
 
 
 def test_refusals_are_no_answers() -> None:
-    server, watch = Server(refusal="503"), Stopwatch(0, 1)
-    run(post_at_rate([server], watch, rate=3))
+    server = Server(refusal="503")
+    watch = run(lambda watch: post_at_rate([server], watch, rate=3))
     assert watch.latencies == []
     assert watch.refusals == ["503"] * 3
 
