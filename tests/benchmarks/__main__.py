@@ -1,6 +1,7 @@
 """Run the benchmarks and write their document: `make bench`."""
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ from benchmarks.peer import peers_packages
 from benchmarks.report import Section, write
 
 _ROOT: Final = Path(__file__).parents[2]
+_ROUNDS: Final = 3
 _DOCUMENT: Final = _ROOT / "docs" / "BENCHMARKS.md"
 _TRIAL: Final = _ROOT / ".local" / "benchmarks" / "BENCHMARKS.md"
 
@@ -24,17 +26,25 @@ _TRIAL: Final = _ROOT / ".local" / "benchmarks" / "BENCHMARKS.md"
 def main() -> int:
     """Run what the command line asks for; 1 if a measure failed."""
     options = _options()
+    # Ends what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     measures = _chosen(options.only)
     started, stolen = time.monotonic(), machine.stolen_seconds()
     with TemporaryDirectory(prefix="twinlane-bench-") as folder:
-        bench = Bench(Path(folder), options.quick, lambda line: _say(f"    {line}"))
+        bench = Bench(
+            folder=Path(folder),
+            quick=options.quick,
+            rounds=options.rounds or (1 if options.quick else _ROUNDS),
+            say=lambda line: _say(f"    {line}"),
+        )
         run = machine.facts(_ROOT, bench.folder)
         sections = [_run(measure, bench) for measure in measures]
     minutes = (time.monotonic() - started) / 60
     run |= {"Peers": peers_packages(), **bench.versions}
     run["Duration"] = f"{minutes:.0f} minutes"
     run["Kept by the host"] = f"{machine.stolen_seconds() - stolen:.1f} s of processor time"
-    out = options.out or (_TRIAL if options.quick or options.only else _DOCUMENT)
+    out = options.out or (_TRIAL if options.quick or options.only or options.rounds else _DOCUMENT)
+    run["Rounds"] = str(bench.rounds)
     write(out, sections, run, quick=options.quick)
     _say(f"{len(sections)} measures in {minutes:.1f} minutes, written: {out}")
     return int(any(section.outcome is None for section in sections))
@@ -46,6 +56,7 @@ def _options() -> argparse.Namespace:
         "--only", type=_numbers, metavar="1,5", help="goals to measure; default all"
     )
     parser.add_argument("--quick", action="store_true", help="one short round, to try the measures")
+    parser.add_argument("--rounds", type=int, help=f"of each side; default {_ROUNDS}")
     parser.add_argument(
         "--out",
         type=Path,

@@ -53,15 +53,13 @@ class Bench:
     folder: Path
     """For what the measure writes; removed in the end."""
     quick: bool
-    """To try a measure: fewer and shorter rounds, whose figures mean little."""
+    """To try a measure: short rounds, whose figures mean little."""
+    rounds: int
+    """How often each side of a comparison runs."""
     say: Callable[[str], None]
     """Prints a line of progress."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of what the measures ran against, for the document; measures add to it."""
-
-    @property
-    def rounds(self) -> int:
-        return 1 if self.quick else 3
 
     @property
     def cores(self) -> int:

@@ -26,7 +26,7 @@ from local_stack.programs import basic_env, tethered
 
 _GRACE_SECONDS: Final = 60
 _TESTS: Final = Path(__file__).parents[1]
-_REFUSAL_BYTES: Final = 500
+_SHOWN_BYTES: Final = 120
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -185,13 +185,11 @@ class _Connection(asyncio.Protocol):
         head = bytes(self._received[:end])
         if len(self._received) < end + len(_HEAD_END) + _content_length(head):
             return
-        answer = bytes(self._received)
+        body = bytes(self._received[end:])
         self._received.clear()
         if self._answered and not self._answered.done():
             expected = head.startswith(self._expected)
-            self._answered.set_result(
-                "" if expected else " ".join(answer[:_REFUSAL_BYTES].decode().split())
-            )
+            self._answered.set_result("" if expected else _shown(head, body))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answered and not self._answered.done():
@@ -205,6 +203,12 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
+
+
+def _shown(head: bytes, body: bytes) -> str:
+    """Return an answer's status line and the beginning of its body, in a line."""
+    status = head.partition(b"\r\n")[0]
+    return " ".join((status + body[:_SHOWN_BYTES]).decode(errors="replace").split())
 
 
 def _content_length(head: bytes) -> int:

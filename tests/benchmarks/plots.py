@@ -63,7 +63,7 @@ def _(plot: Bars, axes: Axes) -> None:
         color=[_OURS, *[_THEIRS[0]] * (len(samples) - 1)],
         height=0.66,
     )
-    axes.set_yticks(places, list(plot.samples), color=_INK)
+    axes.set_yticks(places, [_plain(side) for side in plot.samples], color=_INK)
     axes.invert_yaxis()
     axes.set_xscale("log" if plot.log else "linear")
     axes.set_xlabel(samples[0].unit, color=_MUTED, fontsize=9)
@@ -92,7 +92,7 @@ def _(plot: Curves, axes: Axes) -> None:
             [x for x, _ in points],
             [sample.median for sample in samples],
             yerr=_errors(samples),
-            label=side,
+            label=_plain(side),
             color=colours[number % len(colours)],
             marker="o",
             capsize=3,
@@ -106,6 +106,10 @@ def _(plot: Curves, axes: Axes) -> None:
     axes.set_xlabel(plot.x_label, color=_MUTED, fontsize=9)
     axes.yaxis.grid(visible=True, color=_GRID)
     axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("`", "")
 
 
 def _errors(samples: list[Sample]) -> list[list[float]]:

@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Final
 
 from benchmarks.measure import Measure, Outcome, Row, Table, Verdict
 from benchmarks.plots import draw
 from benchmarks.samples import Sample
+
+_WIDTH: Final = 100
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def _goal(verdict: Verdict) -> str:
 def _section(section: Section, pictures: Path) -> Iterator[str]:
     measure, outcome = section.measure, section.outcome
     numbers = ", ".join(str(number) for number in measure.numbers)
-    yield from [f"## {numbers}. {measure.title}", "", measure.question, ""]
+    yield from [f"## {numbers}. {measure.title}", "", _wrapped(measure.question), ""]
     if outcome is None:
         yield from ["**The measure failed:**", "", "```", section.failure, "```", ""]
         return
@@ -60,10 +63,10 @@ def _section(section: Section, pictures: Path) -> Iterator[str]:
         picture = draw(plot, pictures)
         yield from [f"![{plot.title}]({picture.parent.name}/{picture.name})", ""]
     for note in outcome.notes:
-        yield from [note, ""]
+        yield from [_wrapped(note), ""]
     for verdict in outcome.verdicts:
         if not verdict.met and verdict.explanation:
-            yield from [f"Not met: {verdict.goal}. {verdict.explanation}", ""]
+            yield from [_wrapped(f"Not met: {verdict.goal}. {verdict.explanation}"), ""]
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -81,6 +84,10 @@ def _row(row: Row, columns: int) -> str:
     if len(cells) != columns:
         raise ValueError(f"{row.side}: {len(cells)} cells for {columns} columns")
     return f"| {' | '.join(cells)} |"
+
+
+def _wrapped(paragraph: str) -> str:
+    return fill(paragraph, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _cell(content: Sample | str) -> str:

@@ -18,7 +18,7 @@ ARQ: Final = Peer("arq")
 RQ: Final = Peer("rq")
 
 OURS: Final = "Twinlane"
-DEMO: Final = "the demo pattern: FastAPI `async def` + Celery `.delay()`"
+DEMO: Final = "FastAPI + Celery, the demo pattern"
 
 OUR_DURABILITY: Final = (
     "record in Redis before, quorum queue, on disk and confirmed before the answer"
