@@ -38,7 +38,7 @@ def our_api(place: Place, **settings: object) -> Iterator[Api]:
     program = Program(
         name="api",
         argv=[sys.executable, "-m", "api.main"],
-        env=_environment(place, {"api_port": port, **settings}),
+        env=_environment(place, {"api_port": port, "api_workers": 1, **settings}),
         cwd=place.folder,
         is_ready=lambda: answers(f"{url}/readyz"),
     )

@@ -106,7 +106,8 @@ Peers run in environments of their own, as `tests/benchmarks/peers` locks and co
 much each would lose when a machine dies is stated beside its figures. Servers, workers, APIs and
 the load generator share the cores, none is pinned and all have the same priority. Every round
 begins with empty queues and an empty Redis, and what comes before its measured time, to warm up,
-does not count.
+does not count. All of it is one machine: no network lies between the parts, and a quorum queue has
+one replica, which writes to disk before it confirms.
 """
 
 _QUICK: Final = "**A quick run, to try the measures: one short round. Its figures mean little.**\n"

@@ -1,6 +1,6 @@
 """Goals 1 and 2: how many jobs an API process accepts, and the processor time that each takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -36,7 +36,7 @@ def run(bench: Bench) -> Outcome:
             Bars("submissions", "Jobs accepted by one API process", rates),
             Bars("submission-cpu", "Processor time of the API for each job", costs),
         ],
-        notes=refusals(measured),
+        notes=[_load_note(measured), *refusals(measured)],
     )
 
 
@@ -49,6 +49,14 @@ def _load(system: System, servers: Servers, bench: Bench) -> Measured:
             warm_up_seconds=bench.seconds(_WARM_UP_SECONDS),
             watched_pid=api.pid,
         )
+
+
+def _load_note(measured: Mapping[str, Sequence[Measured]]) -> str:
+    shares = [each.load_cpu_seconds / each.seconds for given in measured.values() for each in given]
+    return (
+        f"The load generator took between {min(shares):.0%} and {max(shares):.0%} of a core, the "
+        "more the faster the system was."
+    )
 
 
 def _verdicts(rates: Mapping[str, Sample], costs: Mapping[str, Sample]) -> list[Verdict]:
