@@ -21,6 +21,7 @@ help: ## Show this help
 	@echo "  Settings, on the command line or in .env: DOCKER=0 or 1, API_PORT, FLOWER_PORT, HTTPBIN_PORT,"
 	@echo "  IO_WORKERS, CPU_WORKERS. For example: make up CPU_WORKERS=2 API_PORT=8001"
 	@echo "  CHAOS_SEED repeats the soak of a seed, CHAOS_SOAK_SECONDS says how long it takes."
+	@echo "  BENCH_ONLY=1,5 measures these goals only, and writes to .local/benchmarks."
 
 $(READY): uv.lock pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml) deploy/local/bootstrap
 	@deploy/local/bootstrap $(UV_VERSION)
@@ -62,6 +63,10 @@ test-e2e: $(READY) ## Run the tests against a whole stack
 .PHONY: chaos
 chaos: $(READY) ## Break everything on purpose, and write docs/RELIABILITY.md
 	$(BIN)/pytest tests/chaos --reliability docs/RELIABILITY.md
+
+.PHONY: bench
+bench: $(READY) ## Measure everything against its peers, and write docs/BENCHMARKS.md
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(BENCH_ONLY),--only $(BENCH_ONLY))
 
 .PHONY: check
 check: $(READY) ## Check format, lint, types, imports, unit tests, secrets and known vulnerabilities

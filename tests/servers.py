@@ -133,7 +133,8 @@ def run_redis(folder: Path) -> Iterator[Redis]:
             yield Redis(server.url)
         return
     container = RedisContainer(REDIS_IMAGE)
-    container.with_command(f"redis-server --databases {_REDIS_DATABASES}")
+    # On disk as the private process, and as the one that the project deploys.
+    container.with_command(f"redis-server --databases {_REDIS_DATABASES} --appendonly yes")
     with container as running:
         host, port = running.get_container_host_ip(), running.get_exposed_port(6379)
         yield Redis(f"redis://{host}:{port}/")

@@ -1,4 +1,4 @@
-"""Measure process_csv and aggregate_sales: `python tests/benchmarks/large_csv.py [ROWS] [CSV]`.
+"""Measure process_csv and aggregate_sales: `python -m benchmarks.large_csv [ROWS] [CSV]` in tests.
 
 Each measurement is a process of its own, so that its peak memory is its own too. Sums are checked
 against Python's csv and decimal; the bare DuckDB COPY of the same file is the yardstick.
@@ -21,8 +21,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import duckdb
-from make_sales_csv import DEFAULT_ROWS, make_sales_csv
 
+from benchmarks.make_sales_csv import DEFAULT_ROWS, make_sales_csv
 from contracts.implementation import Job
 from contracts.schemas import AggregateSalesArgs, ProcessCsvArgs
 from contracts.storage import open_storage, upload_key
@@ -57,7 +57,15 @@ def main(rows: int, given: Path | None) -> None:
 
 def measured(what: str, source: Path, folder: Path) -> dict[str, Any]:
     """Run one measurement in a process of its own and print what it took."""
-    command = [sys.executable, __file__, "--only", what, str(source), str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.large_csv",
+        "--only",
+        what,
+        str(source),
+        str(folder),
+    ]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     result = cast("dict[str, Any]", json.loads(output))
     print(

@@ -1,0 +1,5 @@
+"""RQ's job."""
+
+
+def add(a: int, b: int) -> int:
+    return a + b
