@@ -25,8 +25,8 @@ _DEPTHS: Final = (1_000, 10_000, 100_000, 1_000_000)
 _QUICK_DEPTHS: Final = (1_000, 10_000)
 _WARM_UP: Final = 300
 _JOBS: Final = 3_000
-_AROUND: Final = 7_000
-"""Jobs besides: those that end before the last service is ready, and those behind the measured."""
+_AROUND: Final = 4_000
+"""Jobs besides, for each service: those that end before the last is ready, and those behind."""
 _DELAY_SECONDS: Final = 0.5
 _CALLS_AT_ONCE: Final = 32
 """Of each of a service's processes: few enough that it takes several services to fill the cores."""
@@ -97,7 +97,9 @@ def _in_turn(
 
 def _trivial(servers: Servers, services: int) -> Pace:
     with servers.place() as place:
-        keys = publish_jobs(place, PURGE_FILES, PurgeFilesArgs(), _JOBS + _AROUND)
+        keys = publish_jobs(
+            place, PURGE_FILES, PurgeFilesArgs(), _WARM_UP + _JOBS + _AROUND * services
+        )
         return _pace(place, keys, services, _JOBS)
 
 
@@ -119,7 +121,7 @@ def _pace(place: Place, keys: Sequence[str], services: int, jobs: int, **setting
 
 def _behind(bench: Bench, servers: Servers, depths: Sequence[int]) -> dict[int, list[Pace]]:
     """Measure with queues of each depth, which all are there while one after another is worked."""
-    ahead = bench.rounds * (_JOBS + _AROUND)
+    ahead = bench.rounds * (_WARM_UP + _JOBS + _AROUND)
     with ExitStack() as stack:
         watches: dict[int, tuple[Place, Watch]] = {}
         for depth in depths:
