@@ -28,8 +28,8 @@ _GROUP_BYTES: Final = 32 * 1024 * 1024
 """DuckDB holds a group of rows before it writes it: wide or long ones must be fewer."""
 _MISFIT_SHARE: Final = 0.1
 """A column of which more does not fit its type was misjudged by its first rows: it is text."""
-_MISFIT: Final = duckdb.InvalidInputException
-"""What DuckDB's error() raises."""
+_MISFIT: Final = (duckdb.InvalidInputException, duckdb.ConversionException)
+"""What DuckDB's error() raises, and its reader for a day like February 30th."""
 _REASON_CHARACTERS: Final = 100
 
 

@@ -9,7 +9,7 @@ import charset_normalizer
 
 from contracts.errors import RejectedError
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 UTF_8: Final = "utf-8"
 
 _HEAD_BYTES: Final = 64 * 1024

@@ -87,6 +87,8 @@ def _outside(places: _Places, quotes: _Places) -> _Places:
 
 def _quotes_are_strict(data: _Bytes, quotes: _Places, delimiter: int) -> bool:
     """Say whether each quote opens or closes a field, or is one of a doubled pair."""
+    if not len(quotes):
+        return True
     borders: tuple[int, ...] = (delimiter, _NEWLINE, _QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
     before: NDArray[Any] = data[opening[opening > 0] - 1]
