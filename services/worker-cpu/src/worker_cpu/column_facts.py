@@ -124,7 +124,7 @@ def _facts(fields: _Fields, known: ColumnFacts) -> ColumnFacts:
         whole=known.whole and longest <= _MOST_DIGITS and _whole(fields),
         iso_date=known.iso_date and longest <= _ISO_LENGTH and _iso_date(fields),
         cents=known.cents
-        and _CENTS_LENGTH <= shortest
+        and shortest >= _CENTS_LENGTH
         and longest <= _MOST_DIGITS
         and _fits(fields, _CENTS),
         visible=known.visible and shortest > 0 and _visible(fields),

@@ -191,11 +191,15 @@ def _sales_readings(
     ).fetchone()
     with_comma = bool(row and row[0])
     return {
-        sales["sale_id"]: Reading("BIGINT", _whole("BIGINT", r"[+-]?\d+"), required=True, suits_all=_is_bigint),
+        sales["sale_id"]: Reading(
+            "BIGINT", _whole("BIGINT", r"[+-]?\d+"), required=True, suits_all=_is_bigint
+        ),
         sales["date"]: replace(day_first or _DATES[_ISO], required=True),
         sales["region"]: Reading("VARCHAR", _NOT_BLANK, required=True, suits_all=_is_visible),
         sales["product"]: Reading("VARCHAR", _NOT_BLANK, required=True, suits_all=_is_visible),
-        sales["quantity"]: Reading("INTEGER", _whole("INTEGER", r"[+-]?\d+"), required=True, suits_all=_is_integer),
+        sales["quantity"]: Reading(
+            "INTEGER", _whole("INTEGER", r"[+-]?\d+"), required=True, suits_all=_is_integer
+        ),
         sales["unit_price"]: (
             Reading(_DECIMAL, _decimal_with_comma(), required=True)
             if with_comma

@@ -57,9 +57,7 @@ class Conversion:
         self._set_aside(readings, faults)
         return clean
 
-    def _write_all(
-        self, readings: Mapping[str, Reading], target: Path, progress: Progress
-    ) -> int:
+    def _write_all(self, readings: Mapping[str, Reading], target: Path, progress: Progress) -> int:
         """Write every row to `target` and return how many; a misfit is an error.
 
         What the screening has proven of a column, DuckDB reads as its type at once. Of the others
@@ -73,9 +71,7 @@ class Conversion:
             for name, reading in readings.items()
         }
         group_rows = self._group_rows()
-        segments = divide(
-            self.screened.mark_starts, self.screened.path.stat().st_size, group_rows
-        )
+        segments = divide(self.screened.mark_starts, self.screened.path.stat().st_size, group_rows)
         if segments is None:  # without them, several threads would make other groups every time
             with one_thread(self.connection):
                 return self._write(values, self._read(types), target, group_rows, progress)
@@ -95,9 +91,7 @@ class Conversion:
         where = f" WHERE {fitting}" if fitting else ""
         # Threads would make row groups of other sizes every time.
         with one_thread(self.connection):
-            return self._write(
-                values, self._text() + where, target, self._group_rows(), progress
-            )
+            return self._write(values, self._text() + where, target, self._group_rows(), progress)
 
     def _text(self) -> str:
         return self._read(dict.fromkeys(self.dialect.columns, "VARCHAR"))

@@ -50,7 +50,7 @@ def import_csv(
     """
     encoding = detect_encoding(source)
     dialect = detect_dialect(_beginning(source, encoding), max_columns)
-    screened = _screen(source, encoding, dialect, scratch, engine.threads, progress)
+    screened = _screen(source, encoding, dialect, scratch, progress)
     with engine.connect(scratch) as connection:
         with QuarantineWriter(scratch / "misfit_lines.csv") as misfits:
             conversion = Conversion(connection, screened, dialect, scratch)
@@ -86,12 +86,7 @@ def _beginning(source: Path, encoding: str) -> str:
 
 
 def _screen(
-    source: Path,
-    encoding: str,
-    dialect: Dialect,
-    scratch: Path,
-    threads: int,
-    progress: Progress,
+    source: Path, encoding: str, dialect: Dialect, scratch: Path, progress: Progress
 ) -> Screened:
     shape = RecordShape(dialect.delimiter, dialect.columns)
     with QuarantineWriter(scratch / "malformed_lines.csv") as faults:
@@ -101,7 +96,6 @@ def _screen(
             scratch,
             faults,
             has_header=dialect.has_header,
-            threads=threads,
         )
         return screening.run(_watched_chunks(source, encoding, progress))
 

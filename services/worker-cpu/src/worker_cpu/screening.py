@@ -9,9 +9,7 @@ without fault is left in place; at the first fault, a screened copy is begun.
 """
 
 import struct
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -61,7 +59,6 @@ class Screening:
         faults: QuarantineWriter,
         *,
         has_header: bool,
-        threads: int = 1,
     ) -> None:
         """Screen into `folder`; without a `source` the text has no file yet and is copied."""
         self._shape = shape
@@ -71,7 +68,6 @@ class Screening:
         self._jumps = (folder / "line_jumps").open("wb")
         self._faults = faults
         self._has_header = has_header
-        self._threads = threads
         self._marks = RecordMarks(has_header=has_header)
         self._facts = [ColumnFacts()] * len(shape.columns)
         self._records = 0
@@ -83,12 +79,9 @@ class Screening:
     def run(self, chunks: Iterable[bytes]) -> Screened:
         """Walk the whole file."""
         rest = b""
-        for block, perfect in self._examined(chunks):
-            if rest:  # what the thread looked at was not all
-                joined = rest + block
-                rest = joined[self._take(joined, self._perfect(joined)) :]
-            else:
-                rest = block[self._take(block, perfect.result()) :]
+        for lines in whole_lines(unified_newlines(chunks, before_change=self._begin_copy)):
+            block = rest + lines
+            rest = block[self._take(block) :]
         if rest:
             self._inspect(rest, final=True)
         self._jumps.close()
@@ -103,24 +96,10 @@ class Screening:
             mark_starts=self._marks.starts,
         )
 
-    def _examined(
-        self, chunks: Iterable[bytes]
-    ) -> Iterator[tuple[bytes, "Future[PerfectBlock | None]"]]:
-        """Yield blocks of whole lines, in order, while threads look at the ones that follow."""
-        ahead: deque[tuple[bytes, Future[PerfectBlock | None]]] = deque()
-        with ThreadPoolExecutor(self._threads) as pool:
-            for block in whole_lines(unified_newlines(chunks, before_change=self._begin_copy)):
-                ahead.append((block, pool.submit(self._perfect, block)))
-                if len(ahead) > self._threads:
-                    yield ahead.popleft()
-            yield from ahead
-
-    def _perfect(self, block: bytes) -> PerfectBlock | None:
-        return perfect_block(block, self._shape, self._facts)
-
-    def _take(self, block: bytes, perfect: PerfectBlock | None) -> int:
+    def _take(self, block: bytes) -> int:
         """Take what is complete in a block and return its length in bytes."""
-        if perfect is None or self._in_endless_line:
+        perfect = None if self._in_endless_line else self._perfect(block)
+        if perfect is None:
             return self._inspect(block, final=False)
         if self._output:
             self._output.write(block[: perfect.size_bytes])
@@ -131,6 +110,9 @@ class Screening:
         self._lines += perfect.lines
         self._intact_bytes += perfect.size_bytes
         return perfect.size_bytes
+
+    def _perfect(self, block: bytes) -> PerfectBlock | None:
+        return perfect_block(block, self._shape, self._facts)
 
     def _learn(self, perfect: PerfectBlock) -> None:
         self._marks.add(perfect.ends)

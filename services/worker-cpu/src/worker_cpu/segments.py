@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from fsspec.spec import AbstractFileSystem
+from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 PROTOCOL: Final = "segment"
@@ -67,7 +67,7 @@ def divide(starts: Sequence[int], size_bytes: int, most_rows: int) -> Segments |
     return None
 
 
-class SegmentFiles(AbstractFileSystem):  # type: ignore[misc] - fsspec has no types
+class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """The segments of one file, for DuckDB to read."""
 
     protocol = PROTOCOL
@@ -80,8 +80,7 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc] - fsspec has no ty
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
         """Describe a segment as fsspec asks for it."""
-        _, size = self._part(path)
-        return {"name": path, "size": size, "type": "file"}
+        return {"name": path, "size": self._part(path)[1], "type": "file"}
 
     def glob(self, path: str, **_: object) -> list[str]:
         """Return the name itself: there are no patterns."""

@@ -119,9 +119,7 @@ class CpuTasks:
         if columns is None or (found.rows_in and not found.rows_clean):
             return None
         with self._engine.connect(scratch) as connection:
-            months = total_by_day(
-                connection, scratch / csv_import.DATA, columns, scratch, progress
-            )
+            months = total_by_day(connection, scratch / csv_import.DATA, columns, scratch, progress)
         changed = self._dataset.replace(source, months)
         return SalesImport(
             source=source, rows=found.rows_clean, months=sorted(months), changed=changed
