@@ -79,11 +79,16 @@ def screen(source: Path, dialect: Dialect, folder: Path, chunks: list[bytes]) ->
 
 def convert(screened: Screened, dialect: Dialect, folder: Path) -> tuple[object, ...]:
     with ENGINE.connect(folder) as connection:
-        with QuarantineWriter(folder / "misfits.csv") as misfits:
+        with QuarantineWriter(folder / "misfit_lines.csv") as misfits:
             conversion = Conversion(connection, screened, dialect, folder)
             clean = conversion.run(folder / "data.parquet", misfits, lambda *_: None)
         table = duckdb.read_parquet(str(folder / "data.parquet"))
-        return clean, table.fetchall(), table.types, list(read_quarantine(folder / "misfits.csv"))
+        return (
+            clean,
+            table.fetchall(),
+            table.types,
+            list(read_quarantine(folder / "misfit_lines.csv")),
+        )
 
 
 def assert_same_as_unproven(content: bytes, dialect: Dialect) -> None:
