@@ -185,7 +185,10 @@ class ColumnProfile(Result):
     name: str
     type: str
     nulls: int
-    distinct: int = Field(description="Estimated (HyperLogLog).")
+    distinct: int
+    distinct_estimated: bool = Field(
+        default=True, description="True if `distinct` is an estimate (HyperLogLog), false if exact."
+    )
     minimum: str | None = None
     maximum: str | None = None
     mean: str | None = None

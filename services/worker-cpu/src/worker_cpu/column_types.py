@@ -4,12 +4,13 @@ DuckDB's casts alone are too kind: '1.5' becomes the integer 2, '1.999' the deci
 date loses its time. Each reading here gives the very value that the text says, or none.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import duckdb
 
+from worker_cpu.column_facts import ColumnFacts
 from worker_cpu.engine import identifier, quoted
 
 SALES_COLUMNS: Final = ("sale_id", "date", "region", "product", "quantity", "unit_price")
@@ -20,6 +21,10 @@ _ISO: Final = "iso"
 _DAY_FIRST: Final = "day first"
 
 
+def _never(_facts: ColumnFacts) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a column is read: `{}` in `sql` stands for its text, which is never empty."""
@@ -27,6 +32,12 @@ class Reading:
     type: str
     sql: str
     required: bool = False
+    suits_all: Callable[[ColumnFacts], bool] = field(default=_never, compare=False)
+    """Whether the facts of a column prove that DuckDB reads the same values as its type."""
+
+    def is_proven(self, facts: ColumnFacts) -> bool:
+        """Say whether a column of these facts can be read as its type, without this SQL."""
+        return self.suits_all(facts) and not (self.required and facts.shortest == 0)
 
     def expression(self, column: str) -> str:
         """Return the SQL of the value of `column`."""
@@ -69,11 +80,36 @@ _CENTS: Final = r"[+-]?(\d+(\.\d{0,2}0*)?|\.\d{1,2}0*)"
 _CENTS_COMMA: Final = r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d{0,2}0*)?"
 _DECIMAL: Final = "DECIMAL(18,2)"
 
+_BIGINT_DIGITS: Final = 18
+_INTEGER_DIGITS: Final = 9
+_DECIMAL_DIGITS: Final = 16
+
+
+def _is_bigint(facts: ColumnFacts) -> bool:
+    return facts.whole and facts.longest <= _BIGINT_DIGITS
+
+
+def _is_integer(facts: ColumnFacts) -> bool:
+    return facts.whole and facts.longest <= _INTEGER_DIGITS
+
+
+def _is_decimal(facts: ColumnFacts) -> bool:
+    return facts.cents or (facts.whole and facts.longest <= _DECIMAL_DIGITS)
+
+
+def _is_iso_date(facts: ColumnFacts) -> bool:
+    return facts.iso_date
+
+
+def _is_visible(facts: ColumnFacts) -> bool:
+    return facts.visible
+
+
 _NOT_BLANK: Final = "CASE WHEN ascii({}) > 32 OR trim({}) <> '' THEN {} END"
 
-TEXT: Final = Reading("VARCHAR", "{}")
+TEXT: Final = Reading("VARCHAR", "{}", suits_all=lambda _: True)
 _DATES: Final = {
-    _ISO: Reading("DATE", _date("TRY_CAST({} AS DATE)")),
+    _ISO: Reading("DATE", _date("TRY_CAST({} AS DATE)"), suits_all=_is_iso_date),
     _DAY_FIRST: Reading("DATE", _date("TRY_CAST(try_strptime({}, '%d/%m/%Y') AS DATE)")),
 }
 _CANDIDATES: Final = (
@@ -82,7 +118,7 @@ _CANDIDATES: Final = (
         "CASE WHEN lower(trim({})) IN ('true', 'false') THEN TRY_CAST(trim({}) AS BOOLEAN) END",
     ),
     # A leading zero makes it a code, not a number.
-    Reading("BIGINT", _whole("BIGINT", r"[+-]?(0|[1-9]\d*)")),
+    Reading("BIGINT", _whole("BIGINT", r"[+-]?(0|[1-9]\d*)"), suits_all=_is_bigint),
     Reading(
         "DOUBLE",
         "CASE WHEN isfinite(TRY_CAST({} AS DOUBLE)) AND NOT regexp_matches({}, '_|^\\s*[+-]?0\\d')"
@@ -115,12 +151,14 @@ def infer_readings(
     connection: duckdb.DuckDBPyConnection, sample: str, columns: Sequence[str]
 ) -> dict[str, Reading]:
     """Choose a reading for each text column of the table `sample`; sales have fixed types."""
-    readings = {
-        column: _first_likely(connection, sample, column, _CANDIDATES) or TEXT for column in columns
+    sales = sales_columns(columns)
+    readings = _sales_readings(connection, sample, sales) if sales else {}
+    return {
+        column: readings.get(column)
+        or _first_likely(connection, sample, column, _CANDIDATES)
+        or TEXT
+        for column in columns
     }
-    if sales := sales_columns(columns):
-        readings |= _sales_readings(connection, sample, sales)
-    return readings
 
 
 def _first_likely(
@@ -147,22 +185,27 @@ def _sales_readings(
 ) -> dict[str, Reading]:
     """Fix the types of the sales columns; the file decides how dates and decimals are written."""
     day_first = _first_likely(connection, sample, sales["date"], [_DATES[_DAY_FIRST]])
-    date = day_first or _DATES[_ISO]
     price = identifier(sales["unit_price"])
     row = connection.execute(
         f"SELECT coalesce(bool_or(contains({price}, ',')), false) FROM {sample}"  # noqa: S608 - quoted
     ).fetchone()
     with_comma = bool(row and row[0])
-    whole = r"[+-]?\d+"
-    readings = {
-        "sale_id": ("BIGINT", _whole("BIGINT", whole)),
-        "date": (date.type, date.sql),
-        "region": ("VARCHAR", _NOT_BLANK),
-        "product": ("VARCHAR", _NOT_BLANK),
-        "quantity": ("INTEGER", _whole("INTEGER", whole)),
-        "unit_price": (_DECIMAL, _decimal_with_comma() if with_comma else _whole(_DECIMAL, _CENTS)),
+    return {
+        sales["sale_id"]: Reading(
+            "BIGINT", _whole("BIGINT", r"[+-]?\d+"), required=True, suits_all=_is_bigint
+        ),
+        sales["date"]: replace(day_first or _DATES[_ISO], required=True),
+        sales["region"]: Reading("VARCHAR", _NOT_BLANK, required=True, suits_all=_is_visible),
+        sales["product"]: Reading("VARCHAR", _NOT_BLANK, required=True, suits_all=_is_visible),
+        sales["quantity"]: Reading(
+            "INTEGER", _whole("INTEGER", r"[+-]?\d+"), required=True, suits_all=_is_integer
+        ),
+        sales["unit_price"]: (
+            Reading(_DECIMAL, _decimal_with_comma(), required=True)
+            if with_comma
+            else Reading(_DECIMAL, _whole(_DECIMAL, _CENTS), required=True, suits_all=_is_decimal)
+        ),
     }
-    return {sales[name]: Reading(*reading, required=True) for name, reading in readings.items()}
 
 
 def _decimal_with_comma() -> str:

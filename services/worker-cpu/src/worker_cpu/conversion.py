@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,11 +11,12 @@ import duckdb
 
 from worker_cpu.column_types import TEXT, Reading, infer_readings
 from worker_cpu.dialect import Dialect
-from worker_cpu.engine import execute_watched, identifier, quoted
+from worker_cpu.engine import execute_watched, identifier, one_thread, quoted
 from worker_cpu.progress import Progress
 from worker_cpu.quarantine import QuarantineWriter
 from worker_cpu.records import MAX_RECORD_BYTES
 from worker_cpu.screening import LINE_JUMP, Screened
+from worker_cpu.segments import MARK_RECORDS, PROTOCOL, SegmentFiles, Segments, divide
 
 PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
 
@@ -24,11 +26,10 @@ _GROUP_ROWS: Final = 122_880
 _GROUP_CELLS: Final = 1_000_000
 _GROUP_BYTES: Final = 32 * 1024 * 1024
 """DuckDB holds a group of rows before it writes it: wide or long ones must be fewer."""
-_VECTOR_ROWS: Final = 2_048
 _MISFIT_SHARE: Final = 0.1
 """A column of which more does not fit its type was misjudged by its first rows: it is text."""
-_MISFIT: Final = duckdb.InvalidInputException
-"""What DuckDB's error() raises."""
+_MISFIT: Final = (duckdb.InvalidInputException, duckdb.ConversionException)
+"""What DuckDB's error() raises, and its reader for a day like February 30th."""
 _REASON_CHARACTERS: Final = 100
 
 
@@ -49,51 +50,91 @@ class Conversion:
         )
         readings = infer_readings(self.connection, "sample", self.dialect.columns)
         try:
-            return self._write(readings, target, progress)
+            return self._write_all(readings, target, progress)
         except _MISFIT:
             readings |= dict.fromkeys(self._misjudged(readings), TEXT)
-        clean = self._write(readings, target, progress, fitting_only=True)
+        clean = self._write_fitting(readings, target, progress)
         self._set_aside(readings, faults)
         return clean
 
+    def _write_all(self, readings: Mapping[str, Reading], target: Path, progress: Progress) -> int:
+        """Write every row to `target` and return how many; a misfit is an error.
+
+        What the screening has proven of a column, DuckDB reads as its type at once. Of the others
+        it reads the text, which is cast and looked at.
+        """
+        facts = dict(zip(self.dialect.columns, self.screened.facts, strict=True))
+        proven = {name for name, reading in readings.items() if reading.is_proven(facts[name])}
+        types = {name: readings[name].type if name in proven else "VARCHAR" for name in readings}
+        values = {
+            name: identifier(name) if name in proven else _strict_value(reading, name)
+            for name, reading in readings.items()
+        }
+        group_rows = self._group_rows()
+        segments = divide(self.screened.mark_starts, self.screened.path.stat().st_size, group_rows)
+        if segments is None:  # without them, several threads would make other groups every time
+            with one_thread(self.connection):
+                return self._write(values, self._read(types), target, group_rows, progress)
+        with self._served(segments):
+            source = self._read(types, segments)
+            return self._write(values, source, target, segments.rows, progress)
+
+    def _write_fitting(
+        self, readings: Mapping[str, Reading], target: Path, progress: Progress
+    ) -> int:
+        """Write the rows that fit to `target` and return how many there are.
+
+        DuckDB casts everything twice for that, so it is not tried first.
+        """
+        values = {name: reading.expression(name) for name, reading in readings.items()}
+        fitting = " AND ".join(f"NOT {fault}" for fault in _faults(readings).values())
+        where = f" WHERE {fitting}" if fitting else ""
+        # Threads would make row groups of other sizes every time.
+        with one_thread(self.connection):
+            return self._write(values, self._text() + where, target, self._group_rows(), progress)
+
     def _text(self) -> str:
+        return self._read(dict.fromkeys(self.dialect.columns, "VARCHAR"))
+
+    def _read(self, types: Mapping[str, str], segments: Segments | None = None) -> str:
         # Left to guess, DuckDB 2.0 takes a lone \r in the header for the line end: no row is read.
-        columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in self.dialect.columns)
+        columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in types.items())
+        names = segments.names if segments else [self.screened.path]
+        has_header = self.dialect.has_header and not segments
         return (
-            f"FROM read_csv({quoted(self.screened.path)}, auto_detect = false,"
-            f" header = {self.dialect.has_header}, delim = {quoted(self.dialect.delimiter)},"
+            f"FROM read_csv([{', '.join(map(quoted, names))}], auto_detect = false,"
+            f" header = {has_header}, delim = {quoted(self.dialect.delimiter)},"
             f" quote = '\"', escape = '\"', nullstr = '', strict_mode = true,"
             " new_line = '\\n',"
             f" max_line_size = {2 * MAX_RECORD_BYTES}, columns = {{{columns}}})"
         )
 
+    @contextmanager
+    def _served(self, segments: Segments) -> Iterator[None]:
+        """Let DuckDB read the segments of the screened file."""
+        self.connection.register_filesystem(SegmentFiles(self.screened.path, segments))
+        try:
+            yield
+        finally:
+            self.connection.unregister_filesystem(PROTOCOL)
+
     def _write(
         self,
-        readings: Mapping[str, Reading],
+        values: Mapping[str, str],
+        source: str,
         target: Path,
+        group_rows: int,
         progress: Progress,
-        *,
-        fitting_only: bool = False,
     ) -> int:
-        """Write `target` and return its rows; a misfit is an error, or is left out on demand.
-
-        Leaving misfits out makes DuckDB cast everything twice, so it is not tried first.
-        """
-
         def watch(share: float) -> None:
             total = self.screened.well_formed
             progress(round(share * total), total, "rows", "converting")
 
-        values = ", ".join(
-            f"{_value(reading, name, fitting_only=fitting_only)} AS {identifier(name)}"
-            for name, reading in readings.items()
-        )
-        fitting = " AND ".join(f"NOT {fault}" for fault in _faults(readings).values())
-        where = f"WHERE {fitting}" if fitting_only and fitting else ""
+        columns = ", ".join(f"{value} AS {identifier(name)}" for name, value in values.items())
         return execute_watched(
             self.connection,
-            f"COPY (SELECT {values} {self._text()} {where}) TO {quoted(target)}"
-            f" ({PARQUET}, ROW_GROUP_SIZE {self._group_rows()})",
+            f"COPY (SELECT {columns} {source}) TO {quoted(target)}"
+            f" ({PARQUET}, ROW_GROUP_SIZE {group_rows})",
             watch,
         )
 
@@ -104,7 +145,7 @@ class Conversion:
             _GROUP_CELLS // len(self.dialect.columns),
             _GROUP_BYTES // max(1, record_bytes),
         )
-        return max(rows, _VECTOR_ROWS)
+        return max(rows, MARK_RECORDS)
 
     def _misjudged(self, readings: Mapping[str, Reading]) -> list[str]:
         optional = {
@@ -140,10 +181,10 @@ class Conversion:
             faults.add(line, column, reason, raw)
 
 
-def _value(reading: Reading, name: str, *, fitting_only: bool) -> str:
+def _strict_value(reading: Reading, name: str) -> str:
+    """Return the SQL of a column's value, which fails where its text does not fit."""
     expression = reading.expression(name)
-    fault = reading.fault(name)
-    if fitting_only or not fault:
+    if not reading.fault(name):
         return expression
     strict = f"coalesce({expression}, error('misfit'))"
     return (

@@ -9,7 +9,7 @@ import charset_normalizer
 
 from contracts.errors import RejectedError
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 UTF_8: Final = "utf-8"
 
 _HEAD_BYTES: Final = 64 * 1024
@@ -107,8 +107,9 @@ def _first_suspect(path: Path) -> int | None:
     with path.open("rb") as file:
         offset = 0
         while chunk := file.read(CHUNK_BYTES):
+            is_plain = chunk.isascii() and not decoder.getstate()[0]
             try:
-                decoder.decode(chunk)
+                decoder.decode(b"" if is_plain else chunk)
             except UnicodeDecodeError as exc:
                 return max(0, offset + exc.start - _SAMPLE_BYTES // 2)
             offset += len(chunk)

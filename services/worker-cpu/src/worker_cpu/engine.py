@@ -41,6 +41,17 @@ class Engine:
             connection.close()
 
 
+@contextmanager
+def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Run statements one row after the other, where their order decides the result's bytes."""
+    [threads] = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    connection.execute("SET threads = 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"SET threads = {threads}")
+
+
 def execute_watched(
     connection: duckdb.DuckDBPyConnection, sql: str, watch: Callable[[float], None]
 ) -> int:

@@ -6,12 +6,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from worker_cpu.column_facts import PAD_BYTES, ColumnFacts, column_facts
 from worker_cpu.records import MAX_RECORD_BYTES, RecordShape
 
 _NEWLINE: Final = ord("\n")
 _QUOTE: Final = ord('"')
 
 _Places = NDArray[np.int64]
+_Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,33 +21,60 @@ class PerfectBlock:
     """The well-formed records that a block begins with, up to the last newline outside quotes."""
 
     size_bytes: int
-    records: int
+    ends: _Places
+    """The place of the newline that ends each record."""
     lines: int
     jumps: list[tuple[int, int]]
     """(record, line), from 0: the first one, and those after a record of several lines."""
+    facts: list[ColumnFacts]
+    """Of each column."""
 
 
-def perfect_block(block: bytes, shape: RecordShape) -> PerfectBlock | None:
-    """Return what is perfect, or None if there is any doubt: then look at each record."""
+def perfect_block(
+    block: bytes, shape: RecordShape, known: list[ColumnFacts]
+) -> PerfectBlock | None:
+    """Return what is perfect, or None if there is any doubt: then look at each record.
+
+    Facts that are `known` to be false of a column are not looked for again.
+    """
     if b"\r" in block or b"\0" in block:
         return None
-    data = np.frombuffer(block, np.uint8)
-    newlines = np.flatnonzero(data == _NEWLINE)
+    padded = np.empty(PAD_BYTES + len(block), np.uint8)
+    padded[PAD_BYTES:] = np.frombuffer(block, np.uint8)
+    data = padded[PAD_BYTES:]
     quotes = np.flatnonzero(data == _QUOTE) if b'"' in block else np.empty(0, np.int64)
-    ends = _outside(newlines, quotes)
-    if not len(ends):
-        return None
-    size = int(ends[-1]) + 1
-    quotes = quotes[: np.searchsorted(quotes, size)]
-    delimiters = _outside(np.flatnonzero(data[:size] == shape.delimiter[0]), quotes)
-    if not (
-        _quotes_are_strict(data, quotes, shape.delimiter[0])
-        and _shapes_agree(ends, delimiters, len(shape.columns) - 1)
-        and _is_utf8(block[:size])
+    separators = _separators(data, quotes, shape)
+    if separators is None or not (
+        _quotes_are_strict(data, quotes[quotes <= separators[-1]], shape.delimiter[0])
+        and _is_utf8(block[: separators[-1] + 1])
     ):
         return None
-    lines = int(np.searchsorted(newlines, size))
-    return PerfectBlock(size, len(ends), lines, _jumps(newlines[:lines], ends))
+    ends = separators[len(shape.columns) - 1 :: len(shape.columns)]
+    newlines = np.flatnonzero(data[: ends[-1] + 1] == _NEWLINE) if len(quotes) else ends
+    return PerfectBlock(
+        size_bytes=int(ends[-1]) + 1,
+        ends=ends,
+        lines=len(newlines),
+        jumps=_jumps(newlines, ends),
+        facts=column_facts(padded, separators, known),
+    )
+
+
+def _separators(data: _Bytes, quotes: _Places, shape: RecordShape) -> _Places | None:
+    """Return the end of each field of the whole records; None if they are not all well-shaped."""
+    found = data == shape.delimiter[0]
+    found |= data == _NEWLINE
+    separators = _outside(np.flatnonzero(found), quotes)
+    ends_record = data[separators] == _NEWLINE
+    records = np.count_nonzero(ends_record)
+    width = len(shape.columns)
+    whole = len(separators) - int(np.argmax(ends_record[::-1])) if records else 0
+    if not records or whole != records * width or not ends_record[width - 1 : whole : width].all():
+        return None
+    lengths = np.diff(separators[width - 1 : whole : width], prepend=-1)
+    if lengths.min() == 1 or lengths.max() > MAX_RECORD_BYTES:
+        return None  # a blank line, or a record that is too long
+    return separators[:whole]
 
 
 def _outside(places: _Places, quotes: _Places) -> _Places:
@@ -56,25 +85,14 @@ def _outside(places: _Places, quotes: _Places) -> _Places:
     return outside
 
 
-def _quotes_are_strict(data: NDArray[np.uint8], quotes: _Places, delimiter: int) -> bool:
+def _quotes_are_strict(data: _Bytes, quotes: _Places, delimiter: int) -> bool:
     """Say whether each quote opens or closes a field, or is one of a doubled pair."""
+    if not len(quotes):
+        return True
     borders: tuple[int, ...] = (delimiter, _NEWLINE, _QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
     before: NDArray[Any] = data[opening[opening > 0] - 1]
     return bool(np.isin(before, borders).all() and np.isin(data[closing + 1], borders).all())
-
-
-def _shapes_agree(ends: _Places, delimiters: _Places, per_record: int) -> bool:
-    """Say whether each record has its delimiters, and is neither blank nor too long."""
-    lengths = np.diff(ends, prepend=-1)
-    if len(delimiters) != per_record * len(ends):
-        return False
-    if lengths.min() == 1 or lengths.max() > MAX_RECORD_BYTES:
-        return False
-    if not per_record:
-        return True
-    grid = delimiters.reshape(-1, per_record)
-    return bool((grid[:, -1] < ends).all() and (grid[1:, 0] > ends[:-1]).all())
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The stored sales: immutable monthly parts, and numbered snapshots that say which of them count.
 
-    datasets/sales/parts/{sha256}.parquet       the rows of one source and month
-    datasets/sales/snapshots/{number}.json      source → month → part: the whole dataset
+    datasets/sales_by_day/parts/{sha256}.parquet     the totals of one source and month
+    datasets/sales_by_day/snapshots/{number}.json    source → month → part: the whole dataset
 
 A snapshot is committed by creating the next number, which only one of several writers can; the
 others read again and try the number after. A reader takes the newest snapshot, and so sees an
@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.storage import DATASETS
 
-PARTS: Final = f"{DATASETS}/sales/parts"
-SNAPSHOTS: Final = f"{DATASETS}/sales/snapshots"
+PARTS: Final = f"{DATASETS}/sales_by_day/parts"
+SNAPSHOTS: Final = f"{DATASETS}/sales_by_day/snapshots"
 GRACE: Final = timedelta(hours=2)
 """Longer than any job may take: what a running job reads or has uploaded is never deleted."""
 KEPT_SNAPSHOTS: Final = 20
@@ -35,12 +35,13 @@ logger = logging.getLogger(__name__)
 
 
 class Part(BaseModel):
-    """The rows of one source and month: a Parquet object that never changes."""
+    """The totals of one source and month: a Parquet object that never changes."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str
     rows: int
+    """The sales that the totals sum up."""
 
 
 class Snapshot(BaseModel):
@@ -80,7 +81,7 @@ class Snapshot(BaseModel):
 
 @dataclass(frozen=True)
 class MonthFile:
-    """A local Parquet file with the rows of one month, to be stored."""
+    """A local Parquet file with the totals of one month's `rows`, to be stored."""
 
     path: Path
     rows: int

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import numpy as np
+
 from contracts.errors import RejectedError
-from worker_cpu.perfection import perfect_block
+from worker_cpu.column_facts import NOTHING_KNOWN, ColumnFacts
+from worker_cpu.perfection import PerfectBlock, perfect_block
 from worker_cpu.quarantine import MAX_RAW_BYTES, QuarantineWriter
 from worker_cpu.records import Fault, Incomplete, Record, RecordShape
+from worker_cpu.segments import RecordMarks
+
+_NEWLINE: Final = ord("\n")
 
 LINE_JUMP: Final = struct.Struct("<qq")
 """(number of a record, its line): an entry wherever the two do not advance together."""
@@ -31,6 +37,10 @@ class Screened:
     line_jumps: Path
     well_formed: int
     malformed: int
+    facts: list[ColumnFacts]
+    """What holds of each column's fields in all well-formed records."""
+    mark_starts: list[int]
+    """Where every MARK_RECORDS-th well-formed record begins, in bytes."""
 
     @property
     def records(self) -> int:
@@ -58,6 +68,8 @@ class Screening:
         self._jumps = (folder / "line_jumps").open("wb")
         self._faults = faults
         self._has_header = has_header
+        self._marks = RecordMarks(has_header=has_header)
+        self._facts = [ColumnFacts()] * len(shape.columns)
         self._records = 0
         self._lines = 0
         self._intact_bytes = 0
@@ -67,8 +79,8 @@ class Screening:
     def run(self, chunks: Iterable[bytes]) -> Screened:
         """Walk the whole file."""
         rest = b""
-        for chunk in unified_newlines(chunks, before_change=self._begin_copy):
-            block = rest + chunk
+        for lines in whole_lines(unified_newlines(chunks, before_change=self._begin_copy)):
+            block = rest + lines
             rest = block[self._take(block) :]
         if rest:
             self._inspect(rest, final=True)
@@ -80,28 +92,57 @@ class Screening:
             line_jumps=Path(self._jumps.name),
             well_formed=self._records - (self._has_header and self._records > 0),
             malformed=self._faults.count,
+            facts=self._facts,
+            mark_starts=self._marks.starts,
         )
 
     def _take(self, block: bytes) -> int:
         """Take what is complete in a block and return its length in bytes."""
-        perfect = None if self._in_endless_line else perfect_block(block, self._shape)
+        perfect = None if self._in_endless_line else self._perfect(block)
         if perfect is None:
             return self._inspect(block, final=False)
         if self._output:
             self._output.write(block[: perfect.size_bytes])
         for record, line in perfect.jumps:
             self._jump(self._records + record, self._lines + line)
-        self._records += perfect.records
+        self._learn(perfect)
+        self._records += len(perfect.ends)
         self._lines += perfect.lines
         self._intact_bytes += perfect.size_bytes
         return perfect.size_bytes
 
+    def _perfect(self, block: bytes) -> PerfectBlock | None:
+        return perfect_block(block, self._shape, self._facts)
+
+    def _learn(self, perfect: PerfectBlock) -> None:
+        self._marks.add(perfect.ends)
+        header_only = self._has_header and self._records == 0 and len(perfect.ends) == 1
+        if not header_only:
+            self._merge(perfect.facts)
+
+    def _learn_from(self, records: bytes) -> None:
+        seen = self._perfect(records)
+        if seen and seen.size_bytes == len(records):
+            self._merge(seen.facts)
+        else:
+            self._merge([NOTHING_KNOWN] * len(self._facts))
+
+    def _merge(self, facts: list[ColumnFacts]) -> None:
+        self._facts = [known & found for known, found in zip(self._facts, facts, strict=True)]
+
     def _inspect(self, block: bytes, *, final: bool) -> int:
         """Look at a block record by record; return the length of what was complete."""
+        accepted: list[bytes] = []
+        end = self._inspect_records(block, accepted, final=final)
+        if any(accepted):
+            self._learn_from(b"".join(accepted))
+        return end
+
+    def _inspect_records(self, block: bytes, accepted: list[bytes], *, final: bool) -> int:
         start = self._skip_endless_line(block)
         while start < len(block):
             if (end := self._shape.plain_run(block, start)) > start:
-                self._accept_run(block[start:end])
+                accepted.append(self._accept_run(block[start:end]))
                 start = end
                 continue
             found = self._shape.parse(block, start, final=final)
@@ -110,7 +151,7 @@ class Screening:
             if isinstance(found, Fault):
                 self._quarantine(block, start, found)
             elif found.fields:
-                self._accept(found, block[start : found.end])
+                accepted.append(self._accept(found, block[start : found.end]))
             else:
                 self._drop(found.end - start)
             self._lines += block.count(b"\n", start, found.end) or 1
@@ -124,24 +165,33 @@ class Screening:
         self._in_endless_line = end == 0
         return end or len(block)
 
-    def _accept_run(self, raw: bytes) -> None:
+    def _accept_run(self, raw: bytes) -> bytes:
+        """Accept unquoted records and return those that hold data."""
         if self._output:
             self._output.write(raw)
         self._intact_bytes += len(raw)
         self._jump(self._records, self._lines)
-        records = raw.count(b"\n")
-        self._records += records
-        self._lines += records
+        header_end = raw.find(b"\n") + 1 if self._has_header and self._records == 0 else 0
+        ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == _NEWLINE)
+        self._marks.add(ends)
+        self._records += len(ends)
+        self._lines += len(ends)
+        return raw[header_end:]
 
-    def _accept(self, record: Record, raw: bytes) -> None:
+    def _accept(self, record: Record, raw: bytes) -> bytes:
+        """Accept one record and return it as DuckDB will see it, unless it is the header."""
         if record.normalized is not None:
             self._begin_copy()
             raw = record.normalized
+        ended = raw if raw.endswith(b"\n") else raw + b"\n"
         if self._output:
-            self._output.write(raw if raw.endswith(b"\n") else raw + b"\n")
+            self._output.write(ended)
         self._intact_bytes += len(raw)
         self._jump(self._records, self._lines)
+        is_header = self._has_header and self._records == 0
+        self._marks.add(np.array([len(ended) - 1]))
         self._records += 1
+        return b"" if is_header else ended
 
     def _drop(self, size_bytes: int) -> None:
         self._begin_copy()
@@ -192,3 +242,21 @@ def unified_newlines(chunks: Iterable[bytes], before_change: Callable[[], None])
         yield text
     if held:
         yield b"\n"
+
+
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut the text into blocks at line ends: the first line, then some lines of each chunk."""
+    held = b""
+    is_first = True
+    for chunk in chunks:
+        text = held + chunk
+        if is_first and (end := text.find(b"\n") + 1):
+            is_first = False
+            yield text[:end]
+            text = text[end:]
+        end = text.rfind(b"\n") + 1 or len(text)
+        held = text[end:]
+        if end:
+            yield text[:end]
+    if held:
+        yield held

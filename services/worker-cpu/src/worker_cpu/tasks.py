@@ -28,7 +28,7 @@ from worker_cpu.column_types import sales_columns
 from worker_cpu.engine import Engine
 from worker_cpu.incoming import fetch_upload
 from worker_cpu.progress import Progress
-from worker_cpu.sales import SalesReader, aggregate_sales, split_by_month
+from worker_cpu.sales import SalesReader, aggregate_sales, total_by_day
 from worker_cpu.sales_dataset import SalesDataset
 from worker_cpu.sample import write_sample
 from worker_cpu.scratch import scratch_folder
@@ -119,9 +119,7 @@ class CpuTasks:
         if columns is None or (found.rows_in and not found.rows_clean):
             return None
         with self._engine.connect(scratch) as connection:
-            months = split_by_month(
-                connection, scratch / csv_import.DATA, columns, scratch, progress
-            )
+            months = total_by_day(connection, scratch / csv_import.DATA, columns, scratch, progress)
         changed = self._dataset.replace(source, months)
         return SalesImport(
             source=source, rows=found.rows_clean, months=sorted(months), changed=changed

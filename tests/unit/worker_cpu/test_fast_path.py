@@ -1,0 +1,232 @@
+"""The fast path against what it must equal: the same import with nothing proven, in one piece."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unit.worker_cpu.cpu_lane import CpuLane
+from worker_cpu.column_facts import NOTHING_KNOWN, ColumnFacts
+from worker_cpu.conversion import Conversion
+from worker_cpu.dialect import Dialect
+from worker_cpu.engine import Engine
+from worker_cpu.perfection import perfect_block
+from worker_cpu.quarantine import QuarantineWriter, read_quarantine
+from worker_cpu.records import RecordShape
+from worker_cpu.screening import Screened, Screening
+from worker_cpu.segments import MARK_RECORDS, RecordMarks, divide
+from worker_cpu.settings import WorkerCpuSettings
+from worker_cpu.tasks import CpuTasks
+
+ENGINE = Engine(memory_limit_bytes=128 * 1024 * 1024, threads=2)
+
+WHOLE = st.integers(0, 10**19).map(str)
+DAYS = st.dates().map(str) | st.sampled_from(["2025-02-30", "0999-01-01", "2025-13-01"])
+CENTS = st.decimals(0, 10**16, places=2).map(str)
+NASTY = st.sampled_from(
+    [
+        *("", "0", "00", "01", "-1", "+1", " 1", "1 ", "1e2", "1E2", "10e-1", "0x10", "0b1", "1_0"),
+        *("1.5", "1.", ".5", ".50", "1.999", "1.995", "1.500", "-0.50", "1e1.00", "0.50", "00.50"),
+        *("2025-1-5", " 2025-01-05", "2025-01-05 ", "2025/01/05", "20250105", "2025-01-0x"),
+        *("2025-01-05 10:00:00", "inf", "infinity", "nan", "true", "-", ".", "'", "é", "\u0661"),
+        *("9999999999", "999999999", "2147483648", "12345678", "123456789", "1234567890123456"),
+        *("123456789012345678", "1234567890123456789", " ", "\t", "\x1f", "\x7f", "\u00a0x", "x"),
+    ]
+)
+FIELDS = WHOLE | DAYS | CENTS | NASTY
+QUOTED = FIELDS.map('"{}"'.format) | st.sampled_from(['"a\nb"', '"a,b"', '"say ""x"""', '" "'])
+
+
+@st.composite
+def columns_of_fields(draw: st.DrawFn) -> list[list[str]]:
+    """Return columns that mostly hold one kind, so that much is proven, and nearly proven."""
+    height = draw(st.integers(1, 12))
+    columns = []
+    for _ in range(draw(st.integers(2, 4))):
+        kind = draw(st.sampled_from([WHOLE, DAYS, CENTS, FIELDS, st.just("7"), NASTY]))
+        column = draw(st.lists(kind, min_size=height, max_size=height))
+        if draw(st.booleans()):
+            column[draw(st.integers(0, height - 1))] = draw(FIELDS | QUOTED)
+        columns.append(column)
+    return columns
+
+
+def as_csv(columns: list[list[str]]) -> bytes:
+    return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True)).encode()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    with TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def screen(source: Path, dialect: Dialect, folder: Path, chunks: list[bytes]) -> Screened:
+    shape = RecordShape(dialect.delimiter, dialect.columns)
+    with QuarantineWriter(folder / "malformed.csv") as faults:
+        screening = Screening(shape, source, folder, faults, has_header=dialect.has_header)
+        return screening.run(chunks)
+
+
+def convert(screened: Screened, dialect: Dialect, folder: Path) -> tuple[object, ...]:
+    with ENGINE.connect(folder) as connection:
+        with QuarantineWriter(folder / "misfit_lines.csv") as misfits:
+            conversion = Conversion(connection, screened, dialect, folder)
+            clean = conversion.run(folder / "data.parquet", misfits, lambda *_: None)
+        table = duckdb.read_parquet(str(folder / "data.parquet"))
+        return (
+            clean,
+            table.fetchall(),
+            table.types,
+            list(read_quarantine(folder / "misfit_lines.csv")),
+        )
+
+
+def assert_same_as_unproven(content: bytes, dialect: Dialect) -> None:
+    with scratch() as folder:
+        source = folder / "source.csv"
+        source.write_bytes(content)
+        screened = screen(source, dialect, folder, [content])
+        nothing = [NOTHING_KNOWN] * len(dialect.columns)
+        unproven = replace(screened, facts=nothing, mark_starts=[])
+        assert convert(screened, dialect, folder) == convert(unproven, dialect, folder)
+
+
+@settings(deadline=None, max_examples=30)
+@given(columns_of_fields())
+def test_columns_read_as_their_type_equal_those_read_as_text(columns: list[list[str]]) -> None:
+    names = tuple(f"c{number}" for number in range(len(columns)))
+    assert_same_as_unproven(as_csv(columns), Dialect(",", names, has_header=False))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_sales_read_as_their_type_equal_those_read_as_text(data: st.DataObject) -> None:
+    kinds = [WHOLE, DAYS, st.just("sul"), st.just("x"), st.integers(0, 99).map(str), CENTS]
+    columns = [data.draw(st.lists(kind, min_size=6, max_size=6)) for kind in kinds]
+    for column in data.draw(st.sets(st.integers(0, 5), max_size=3)):
+        columns[column][data.draw(st.integers(0, 5))] = data.draw(FIELDS)
+    names = ("sale_id", "date", "region", "product", "quantity", "unit_price")
+    assert_same_as_unproven(
+        (",".join(names) + "\n").encode() + as_csv(columns), Dialect(",", names, has_header=True)
+    )
+
+
+@settings(max_examples=100)
+@given(columns_of_fields())
+def test_facts_say_what_every_field_of_the_column_is(columns: list[list[str]]) -> None:
+    shape = RecordShape(",", tuple(map(str, range(len(columns)))))
+    perfect = perfect_block(as_csv(columns), shape, [ColumnFacts()] * len(columns))
+    if perfect is None:
+        return  # looked at record by record, and with quotes nothing is proven
+    for column, facts in zip(columns, perfect.facts, strict=True):
+        fields = [field.encode() for field in column]
+        assert (facts.shortest, facts.longest) == (min(map(len, fields)), max(map(len, fields)))
+        assert facts.whole == all_match(rb"(0|[1-9]\d{0,17})?", fields)
+        assert facts.iso_date == all_match(rb"([1-9]\d{3}-\d\d-\d\d)?", fields)
+        assert facts.cents == all_match(rb"(?=.{4,18}$)\d+\.\d\d", fields)
+        assert facts.visible == all_match(rb'[^\x00- "](?s:.)*', fields)
+
+
+def all_match(pattern: bytes, fields: list[bytes]) -> bool:
+    return all(re.fullmatch(pattern, field) for field in fields)
+
+
+RECORDS = st.lists(st.sampled_from(["1,x", '2,"y"', '3,"a\nb"', "bad", "", '4,"', "5,é"]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(RECORDS, st.lists(st.integers(0, 60), max_size=5), st.sampled_from(["\n", "\r\n"]))
+def test_screening_finds_the_same_however_the_bytes_arrive(
+    records: list[str], cuts: list[int], newline: str
+) -> None:
+    content = "\n".join(["n,t", *records, ""]).replace("\n", newline).encode()
+    borders = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    pieces = [content[start:end] for start, end in pairwise(borders)]
+    assert screened_parts(content, [content]) == screened_parts(content, pieces)
+
+
+def screened_parts(content: bytes, chunks: list[bytes]) -> tuple[object, ...]:
+    with scratch() as folder:
+        source = folder / "source.csv"
+        source.write_bytes(content)
+        found = screen(source, Dialect(",", ("n", "t"), has_header=True), folder, chunks)
+        return (
+            (found.well_formed, found.malformed, found.mark_starts),
+            found.path.read_bytes(),
+            found.line_jumps.read_bytes(),
+            (folder / "malformed.csv").read_bytes(),
+        )
+
+
+@pytest.fixture
+def two_threads(settings: WorkerCpuSettings, lane: CpuLane) -> CpuLane:
+    lane.tasks = CpuTasks(settings.model_copy(update={"cpu_threads": 2}), lane.storage)
+    return lane
+
+
+def test_two_threads_leave_identical_bytes_every_time(two_threads: CpuLane) -> None:
+    jobs = ["first", "second", "third"]
+    for job in jobs:
+        two_threads.generate("vendas_2025.csv", 400_000, job)
+    for name in ("data.parquet", "profile.json"):
+        assert len({two_threads.artifact(name, job) for job in jobs}) == 1
+
+
+def test_two_threads_keep_the_order_of_the_rows(two_threads: CpuLane) -> None:
+    two_threads.process("n,t\n" + "".join(f"{number},x\n" for number in range(300_000)))
+    assert [number for number, _ in two_threads.rows()] == list(range(300_000))
+
+
+def test_two_threads_set_aside_the_same_lines_as_one(
+    two_threads: CpuLane, settings: WorkerCpuSettings
+) -> None:
+    lines = [f"{number},2025-01-31" for number in range(20_000)]
+    lines[777], lines[15_000], lines[19_999] = "x,2025-01-31", "bad", "7,2025-02-30"
+    content = "n,d\n" + "\n".join(lines)
+    result = two_threads.process(content, job_id="two")
+    two_threads.tasks = CpuTasks(settings, two_threads.storage)
+    two_threads.process(content, job_id="one")
+    assert (result.rows_in, result.rows_clean) == (20_000, 19_997)
+    assert two_threads.quarantine("two") == two_threads.quarantine("one")
+    assert two_threads.artifact("data.parquet", "two") == two_threads.artifact(
+        "data.parquet", "one"
+    )
+
+
+def marks_of(lengths: list[int], *, has_header: bool) -> RecordMarks:
+    marks = RecordMarks(has_header=has_header)
+    for length in lengths:
+        marks.add(np.array([length - 1]))
+    return marks
+
+
+def test_segments_hold_equally_many_records_and_every_byte() -> None:
+    marks = marks_of([5] + [10] * (5 * MARK_RECORDS + 1), has_header=True)
+    segments = divide(marks.starts, marks.size_bytes, most_rows=2 * MARK_RECORDS + 7)
+    assert segments is not None
+    assert segments.rows == 2 * MARK_RECORDS
+    size = 10 * segments.rows
+    assert segments.parts == [(5, size), (5 + size, size), (5 + 2 * size, size // 2 + 10)]
+
+
+@pytest.mark.parametrize(("long", "rows"), [(1_000, 3 * MARK_RECORDS), (2_000, MARK_RECORDS)])
+def test_longer_records_make_segments_of_fewer(long: int, rows: int) -> None:
+    marks = marks_of([long] * 6 * MARK_RECORDS, has_header=False)
+    segments = divide(marks.starts, marks.size_bytes, most_rows=100_000)
+    assert segments is not None
+    assert segments.rows == rows
+
+
+def test_records_too_long_for_any_segment_are_not_divided() -> None:
+    marks = marks_of([5_000] * 2 * MARK_RECORDS, has_header=False)
+    assert divide(marks.starts, marks.size_bytes, most_rows=100_000) is None
