@@ -132,7 +132,11 @@ class Job:
         return spec.result.model_validate(self._earlier)
 
     def end_attempt(self, error: Exception | None = None, backoff: int | None = None) -> None:
-        """Append this attempt to the job's history; `backoff` is in seconds."""
+        """Append this attempt to the job's history; `backoff` is in seconds.
+
+        At once, if a message goes out now whose receiver would find the attempt unfinished or
+        write its own before it: that of a retry, or of the next stage. Otherwise with the end.
+        """
         attempt = Attempt(
             number=self.attempt,
             task=self._spec.name,
@@ -143,7 +147,11 @@ class Job:
             backoff_seconds=backoff,
             requeues=self._requeues,
         )
-        self._backend.append_attempt(self.id, attempt)
+        request = self._task.request
+        if backoff is not None or (error is None and request.chain):
+            self._backend.append_attempt(self.id, attempt)
+        else:
+            self._backend.append_with_state(request, self.id, attempt)
 
     def end_as_cancelled(self) -> NoReturn:
         """Make `cancelled` the end of the task, and have its message acknowledged."""
