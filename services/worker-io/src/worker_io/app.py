@@ -41,6 +41,7 @@ def _fetch_limits(settings: WorkerIoSettings) -> FetchLimits:
         max_bytes=settings.fetch_max_bytes,
         max_redirects=settings.fetch_max_redirects,
         max_connections=settings.fetch_max_connections,
+        max_per_host=settings.fetch_max_per_host,
         fan_out_concurrency=settings.fan_out_concurrency,
     )
 

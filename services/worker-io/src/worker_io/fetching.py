@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import urljoin, urlsplit
+from weakref import WeakValueDictionary
 
 import httpcore2
 
@@ -35,12 +36,16 @@ _FAULTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What one address may take (time with redirects and body), and how many are called at once."""
+    """What one address may take (time with redirects and body), and how many are called at once.
+
+    All of one process; `fan_out_concurrency` is of one call of `fetch_all`.
+    """
 
     timeout_seconds: float = 20
     max_bytes: int = 10 * 1024 * 1024
     max_redirects: int = 5
     max_connections: int = 512
+    max_per_host: int = 512
     fan_out_concurrency: int = 100
 
 
@@ -82,6 +87,8 @@ class Fetcher:
         self._pool: httpcore2.AsyncConnectionPool | None = None
         # Waiting for a turn does not count as the address's time; waiting in the pool would.
         self._turns = asyncio.Semaphore(limits.max_connections)
+        # Whoever calls a host, or waits for it, keeps its entry alive.
+        self._turns_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def fetch(self, url: str, deadline_seconds: float, cancellation: Cancellation) -> Answer:
         """GET one address.
@@ -141,7 +148,10 @@ class Fetcher:
             return await self._fetch(url)
 
     async def _fetch(self, url: str) -> Answer:
-        async with self._turns:
+        # The host's first: who waits for a busy host keeps nobody from another. First come, first
+        # served; a redirect counts for the host that was asked for.
+        of_host = self._turns_at(urlsplit(url).hostname or "")
+        async with of_host, self._turns:
             started = time.monotonic()
             try:
                 async with asyncio.timeout(self._limits.timeout_seconds):
@@ -156,6 +166,12 @@ class Fetcher:
             raise RetryableError(f"{url} answered {reply.status}")
         elapsed = round(time.monotonic() - started, 3)
         return Answer(url, reply.status, elapsed, reply.size_bytes, reply.content_type)
+
+    def _turns_at(self, host: str) -> asyncio.Semaphore:
+        turns = self._turns_of.get(host)
+        if turns is None:
+            turns = self._turns_of[host] = asyncio.Semaphore(self._limits.max_per_host)
+        return turns
 
     async def _get(self, url: str) -> _Reply:
         target = url
