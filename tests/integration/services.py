@@ -43,6 +43,10 @@ class Service:
         assert ready, f"not ready: {self.log.read_text()}"
         assert self._process.poll() is None, f"ended: {self.log.read_text()}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def terminate(self) -> None:
         """Ask it to stop, as every supervisor does first."""
         self._process.terminate()

@@ -37,7 +37,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert read.allowed_recipients.allows("ana@empresa.com")
     assert read.smtp_starttls
     assert read.smtp_username is None
-    assert read.io_concurrency == 128
+    assert read.io_concurrency == 512
 
 
 def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:
