@@ -1,6 +1,6 @@
 """GETs addresses on allowed hosts: bounded in time, size, redirects and number at once.
 
-Synchronous outside, for task threads; inside, one connection pool on one event loop. It is
+Synchronous outside, for task threads; inside, connection pools on one event loop. They are
 httpcore2's own and no client's, because only that takes a network of ours, and so there are no
 cookies that jobs could share and no proxies from the environment that could undo the check.
 """
@@ -20,13 +20,13 @@ import httpcore2
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
 from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
+from worker_io.connections import Connections
 from worker_io.event_loop import EventLoopThread
 from worker_io.public_network import PublicNetwork, Resolve
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
-_KEPT_SECONDS: Final = 5.0
 _FAULTS: Final = (
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
@@ -84,7 +84,7 @@ class Fetcher:
         self._limits = limits
         self._network = PublicNetwork(private_hosts, resolve)
         self._loop = EventLoopThread()
-        self._pool: httpcore2.AsyncConnectionPool | None = None
+        self._connections: Connections | None = None
         # Waiting for a turn does not count as the address's time; waiting in the pool would.
         self._turns = asyncio.Semaphore(limits.max_connections)
         # Whoever calls a host, or waits for it, keeps its entry alive.
@@ -195,7 +195,7 @@ class Fetcher:
             ("Accept", "*/*"),
             ("Accept-Encoding", "identity"),
         ]
-        async with self._opened().stream("GET", url, headers=headers) as response:
+        async with self._opened().get(url, headers) as response:
             content_type = _header(response, b"content-type")
             location = _header(response, b"location")
             if response.status in _REDIRECTS and location is not None:
@@ -212,17 +212,11 @@ class Fetcher:
                 )
         return size
 
-    def _opened(self) -> httpcore2.AsyncConnectionPool:
+    def _opened(self) -> Connections:
         # Only ever called on the loop's thread, hence no lock.
-        if self._pool is None:
-            self._pool = httpcore2.AsyncConnectionPool(
-                ssl_context=httpcore2.default_ssl_context(),  # or each connection makes its own
-                max_connections=None,
-                max_keepalive_connections=self._limits.max_connections,
-                keepalive_expiry=_KEPT_SECONDS,
-                network_backend=self._network,
-            )
-        return self._pool
+        if self._connections is None:
+            self._connections = Connections(self._network)
+        return self._connections
 
 
 def _header(response: httpcore2.Response, name: bytes) -> str | None:
