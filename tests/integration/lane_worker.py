@@ -185,7 +185,7 @@ def main() -> int:
         lane,
         pool=pool,
         concurrency=settings.concurrency,
-        heartbeat_file=settings.heartbeat_file,
+        beat=settings.heartbeat_file.touch,
         name=settings.worker_name,
         cancel_grace_seconds=CANCEL_GRACE_SECONDS if lane is Lane.CPU else None,
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -26,6 +25,8 @@ from benchmarks.upstream import slow_upstream
 from contracts.lanes import Lane
 from contracts.records import meta_key
 from integration.place import Place
+from local_stack.programs import autogroup
+from local_stack.services import NICENESS
 from servers import eventually
 
 _RATE: Final = 40
@@ -37,7 +38,6 @@ _OVERLOAD: Final = 10
 _HEAVY_JOBS: Final = 1_000
 _HEAVY_ROWS: Final = 600_000
 _HEAVY_PEER_SECONDS: Final = 1.0
-_CPU_NICENESS: Final = 15
 _PERCENTS: Final = (50, 99)
 _GOAL: Final = 1.1
 
@@ -196,9 +196,9 @@ def _ours(servers: Servers) -> Iterator[_Twinlane]:
 
 def _stand_back(pid: int) -> None:
     """Give a worker's session the priority that the stack gives it; see deploy/local."""
-    group = Path(f"/proc/{pid}/autogroup")
+    group = autogroup(pid)
     if group.exists():
-        group.write_text(str(_CPU_NICENESS))
+        group.write_text(str(NICENESS["worker-cpu"]))
 
 
 @contextmanager

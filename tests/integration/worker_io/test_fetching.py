@@ -216,6 +216,21 @@ def test_fan_out_calls_at_the_same_time_within_its_bound(httpbin: Httpbin) -> No
     assert seconds(at_once=6) < 1.5 <= seconds(at_once=2)
 
 
+def test_host_is_called_at_most_so_often_at_the_same_time_and_others_do_not_wait_for_it(
+    httpbin: Httpbin,
+) -> None:
+    names = HostAllowList.parse("127.0.0.1,localhost")
+    polite = Fetcher(names, replace(LIMITS, max_connections=3, max_per_host=2), names)
+    slow = [f"{httpbin.url}/delay/0.5"] * 6
+    other = f"{httpbin.url}/bytes/1".replace("127.0.0.1", "localhost")
+    with ThreadPoolExecutor() as pool:
+        busy = pool.submit(polite.fetch_all, slow, DEADLINE, nobody, NEVER)
+        assert eventually(lambda: len(httpbin.paths) == 2)
+        assert polite.fetch(other, DEADLINE, NEVER).status == 200
+        assert httpbin.paths == ["/delay/0.5", "/delay/0.5", "/bytes/1"]
+        assert [answer.status for answer in busy.result(DEADLINE)] == [200] * 6
+
+
 def test_fan_out_is_retried_whole_after_asking_everybody(
     httpbin: Httpbin, fetcher: Fetcher
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from local_stack.programs import Program
+from local_stack.programs import Program, autogroup
 from local_stack.supervisor import Screen, Supervisor
 
 _SLEEPS = "import time; time.sleep(60)"
@@ -37,6 +37,19 @@ def test_output_stands_under_the_name_of_its_program(tmp_path: Path) -> None:
     code, lines = _run([[_python("speaker", "print('hello')", tmp_path)]])
     assert code == 1
     assert "speaker  | hello" in lines
+
+
+def test_a_program_stands_back_for_the_others_with_its_whole_session(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def look(pids: dict[str, int]) -> None:
+        group = autogroup(pids["patient"])
+        seen.append(group.read_text().split()[-1] if group.exists() else "7")
+        _stop_soon(pids)
+
+    patient = replace(_python("patient", _SLEEPS, tmp_path), niceness=7)
+    assert _run([[patient]], look)[0] == 0
+    assert seen == ["7"]
 
 
 def test_an_endless_line_is_passed_on_in_pieces(tmp_path: Path) -> None:

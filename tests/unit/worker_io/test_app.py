@@ -25,11 +25,6 @@ def test_worker_implements_exactly_its_lanes_tasks(tmp_path: Path) -> None:
     assert {name for name in app.tasks if not name.startswith("celery.")} == specs_of(Lane.IO)
 
 
-def test_redis_pool_has_a_connection_for_every_thread(tmp_path: Path) -> None:
-    app = create_app(settings(tmp_path, io_concurrency=300))
-    assert app.conf.redis_max_connections == 310
-
-
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_URL", "amqp://broker")
     monkeypatch.setenv("RESULT_URL", "redis://results")
@@ -42,7 +37,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert read.allowed_recipients.allows("ana@empresa.com")
     assert read.smtp_starttls
     assert read.smtp_username is None
-    assert read.io_concurrency == 128
+    assert read.io_concurrency == 512
 
 
 def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:

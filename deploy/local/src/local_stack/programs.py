@@ -32,6 +32,8 @@ class Program:
     is_ready: Callable[[], bool] = _at_once
     ready_within_seconds: float = 60
     stop_within_seconds: float = 15
+    niceness: int = 0
+    """How far it stands back for the other programs, from 0 to 19; see `autogroup`."""
 
 
 def tethered(argv: Sequence[str]) -> list[str]:
@@ -49,6 +51,16 @@ def basic_env(**more: str) -> dict[str, str]:
     """Return what every program may know of the caller's environment, and `more`."""
     names = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
     return {name: os.environ[name] for name in names if name in os.environ} | more
+
+
+def autogroup(leader: int) -> Path:
+    """Return where Linux keeps the niceness of a whole session, by its leader.
+
+    Linux may share the processor out to sessions first, and then `nice` counts only among the
+    processes of one; each program here leads a session of its own. Where there is no such file,
+    there are no such groups.
+    """
+    return Path(f"/proc/{leader}/autogroup")
 
 
 class ChildProcess:

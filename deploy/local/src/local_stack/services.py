@@ -57,6 +57,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "worker-io": (
         *_SHARED,
         *_STORAGE,
+        "IO_PROCESSES",
         "IO_CONCURRENCY",
         "SMTP_HOST",
         "SMTP_PORT",
@@ -71,6 +72,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "FETCH_MAX_BYTES",
         "FETCH_MAX_REDIRECTS",
         "FETCH_MAX_CONNECTIONS",
+        "FETCH_MAX_PER_HOST",
         "FAN_OUT_CONCURRENCY",
         "REPORT_ALLOWED_RECIPIENTS",
         "UPLOAD_TTL_SECONDS",
@@ -82,6 +84,7 @@ SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *_SHARED,
         *_STORAGE,
         "CPU_CONCURRENCY",
+        "CPU_NICE",
         "CPU_THREADS",
         "DUCKDB_MEMORY_LIMIT_BYTES",
         "MAX_CSV_BYTES",
@@ -107,8 +110,8 @@ _MODULES: Final = {
 _FETCH_LISTS: Final = ("FETCH_ALLOWED_HOSTS", "FETCH_PRIVATE_HOSTS")
 """Where the stack's own httpbin must be, beside what a person puts there."""
 
-_NICENESS: Final = {"api": 0, "beat": 0, "worker-io": 5, "worker-cpu": 10}
-"""Who yields the processor to whom, as `cpu_shares` says with Docker: a quick answer goes first."""
+NICENESS: Final = {"worker-cpu": 15}
+"""Who yields the processor to the others, as `cpu_shares` says with Docker: calls go first."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +198,12 @@ class LocalStack:
     ) -> Program:
         return Program(
             name=name,
-            argv=["nice", "-n", str(_NICENESS[kind]), sys.executable, "-m", _MODULES[kind]],
+            argv=[sys.executable, "-m", _MODULES[kind]],
             env=self._environment(kind, own),
             cwd=self.folder / name,
             is_ready=is_ready,
             stop_within_seconds=self.settings.stop_grace_seconds,
+            niceness=NICENESS.get(kind, 0),
         )
 
     def _environment(self, kind: str, own: Mapping[str, str]) -> dict[str, str]:
@@ -236,8 +240,9 @@ class LocalStack:
             name="httpbin",
             argv=[
                 *(sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}"),
-                # /delay holds a thread for as long as it takes, and a fan-out calls many at once.
-                *("--worker-class", "gthread", "--threads", "200", "--log-level", "warning"),
+                # /delay holds a thread as long as it takes, and a worker calls a thousand at once.
+                *("--workers", "2", "--worker-class", "gthread", "--threads", "1024"),
+                *("--worker-connections", "2048", "--backlog", "2048", "--log-level", "warning"),
                 "--no-control-socket",  # it would be in the person's home folder
                 "httpbin:app",
             ],

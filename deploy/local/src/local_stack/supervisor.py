@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
-from local_stack.programs import POLL_SECONDS, Program, kill_group, tethered
+from local_stack.programs import POLL_SECONDS, Program, autogroup, kill_group, tethered
 
 _COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _LAST_LINES: Final = 15
 _LAST_WORDS_SECONDS: Final = 1.0
+_AUTOGROUP_TRIES: Final = 20
 _MAX_LINE_BYTES: Final = 64 * 1024
 
 
@@ -61,6 +62,17 @@ class _Child:
                 text = line.decode(errors="replace").rstrip("\r")
                 self.last_lines.append(text)
                 screen.write(self.program.name, text)
+
+    async def stand_back(self) -> None:
+        """Have the kernel serve other programs first, where it serves by the session."""
+        with contextlib.suppress(OSError):  # the process may have ended
+            for _ in range(_AUTOGROUP_TRIES):
+                try:
+                    autogroup(self.process.pid).write_text(str(self.program.niceness))
+                except BlockingIOError:  # the kernel takes one change in a tenth of a second
+                    await asyncio.sleep(POLL_SECONDS)
+                else:
+                    return
 
     async def until_ready(self) -> None:
         """Return when the program says that it is ready, or raise TimeoutError."""
@@ -160,6 +172,8 @@ class Supervisor:
             start_new_session=True,
         )
         child = _Child(program, process)
+        if program.niceness:
+            await child.stand_back()
         child.relay = asyncio.create_task(child.relay_output(self._screen))
         return child
 

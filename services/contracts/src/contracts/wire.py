@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar
 from celery import Celery
 from celery.backends.redis import RedisBackend
 from kombu.serialization import dumps
+from redis import BlockingConnectionPool
+from redis.client import Pipeline
 from redis.exceptions import ResponseError, WatchError
 
 from contracts.cancellation import RunningJobs
@@ -57,6 +59,10 @@ BROKER_TRANSPORT_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+REDIS_CONNECTIONS: Final = 16
+"""Of one process. They are held for moments only; hundreds of threads share them in turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """What a worker finds when it begins a task."""
@@ -84,6 +90,9 @@ class ResultBackend(RedisBackend):
 
     Nobody here waits on an AsyncResult, and the subscription would make publishing depend on Redis.
     """
+
+    # Threads that find no connection free wait for one: by default, that is an error.
+    ConnectionPool = BlockingConnectionPool
 
     # Celery's own, which its type stubs do not know.
     connection_errors: tuple[type[Exception], ...]
@@ -182,14 +191,25 @@ class ResultBackend(RedisBackend):
 
     def append_attempt(self, job_id: str, attempt: Attempt) -> None:
         """Append to a job's attempts, retrying as results are: a lost history would mislead."""
-        key = attempts_key(job_id)
 
         def push() -> None:
             with self.client.pipeline(transaction=False) as pipeline:
-                pipeline.rpush(key, attempt.model_dump_json())
-                pipeline.expire(key, self.expires).execute()
+                self._push_attempt(pipeline, job_id, attempt)
+                pipeline.execute()
 
         self._retried(push)
+
+    def append_with_state(self, request: Any, job_id: str, attempt: Attempt) -> None:  # noqa: ANN401 - Celery's Context
+        """Append an attempt together with the state that Celery stores of this request next.
+
+        One round trip for both, and no moment in which a job's history and its end disagree.
+        """
+        request.ended_attempt = (job_id, attempt)
+
+    def _push_attempt(self, pipeline: "Pipeline", job_id: str, attempt: Attempt) -> None:
+        key = attempts_key(job_id)
+        pipeline.rpush(key, attempt.model_dump_json())
+        pipeline.expire(key, self.expires)
 
     def _retried(self, operation: Callable[[], T]) -> T:
         """Do it, and again until Redis is there: a job waits for it rather than be lost."""
@@ -229,13 +249,18 @@ class ResultBackend(RedisBackend):
         payload = self.encode(meta)
         is_end = state in self.READY_STATES
         key = meta_key(task_id) if is_end else running_key(task_id)
+        ended_attempt = getattr(request, "ended_attempt", None)
         with self.client.pipeline(transaction=False) as pipeline:
+            if ended_attempt:  # before the end: who sees the end, sees how it came about
+                self._push_attempt(pipeline, *ended_attempt)
             pipeline.set(key, payload, ex=self.expires, nx=is_end, get=is_end)
             stored = len(pipeline) - 1
             pipeline.publish(meta_key(task_id), payload)
             if batch := _batch_that_waits_for(task_id, state, request):
                 pipeline.publish(ends_channel(batch), request.root_id or task_id)
             there = pipeline.execute()[stored]
+        if ended_attempt:
+            request.ended_attempt = None  # what is stored later is not of this attempt's end
         if is_end and there and not _end(there):
             # A worker of the first version has said here that it runs the task.
             self.client.set(key, payload, ex=self.expires)
@@ -291,8 +316,8 @@ class JobApp(Celery):
     running_jobs: RunningJobs
 
 
-def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) -> JobApp:
-    """Create the Celery application for a service; `max_redis_connections` bounds its pool."""
+def create_celery(settings: SharedSettings) -> JobApp:
+    """Create the Celery application for a service."""
     app = JobApp("twinlane", set_as_current=False)
     app.running_jobs = RunningJobs()
     app.conf.update(
@@ -337,7 +362,7 @@ def create_celery(settings: SharedSettings, *, max_redis_connections: int = 20) 
         redis_socket_timeout=5,
         redis_socket_connect_timeout=2,
         redis_backend_health_check_interval=30,
-        redis_max_connections=max_redis_connections,
+        redis_max_connections=REDIS_CONNECTIONS,
         enable_utc=True,
         timezone="UTC",
     )

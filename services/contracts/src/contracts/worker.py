@@ -4,7 +4,6 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
 from amqp.exceptions import NotFound, ResourceLocked
@@ -98,13 +97,13 @@ def run_worker(  # noqa: PLR0913 - what one worker may differ in from another
     *,
     pool: str,
     concurrency: int,
-    heartbeat_file: Path | None,
+    beat: Callable[[], object] | None,
     name: str | None = None,
     cancel_grace_seconds: float | None = None,
 ) -> int:
     """Serve a lane until SIGTERM, then finish what runs, and return the exit code.
 
-    `heartbeat_file` is touched every HEARTBEAT_SECONDS while the broker is connected. `name` must
+    `beat` is called every HEARTBEAT_SECONDS while the broker is connected. `name` must
     differ from that of every other worker. A process that does not stop is killed
     `cancel_grace_seconds` after its job was cancelled; threads stop when they can.
 
@@ -114,10 +113,8 @@ def run_worker(  # noqa: PLR0913 - what one worker may differ in from another
     """
     _check(app, lane)
     _register_count_tasks(lane)
-    if heartbeat_file:
-        app.steps["consumer"].add(
-            _timer_step("HeartbeatFile", HEARTBEAT_SECONDS, heartbeat_file.touch)
-        )
+    if beat:
+        app.steps["consumer"].add(_timer_step("Beat", HEARTBEAT_SECONDS, beat))
     watch = CancelWatch(result_url(app), app.running_jobs, cancel_grace_seconds)
     app.steps["consumer"].add(_timer_step("CancelWatch", LOOK_SECONDS, watch.look))
     # Connecting a receiver keeps Celery from setting up its own logging.
@@ -191,7 +188,7 @@ def _register_count_tasks(lane: Lane) -> None:
 
 
 def _timer_step(
-    name: str, seconds: float, action: Callable[[], None]
+    name: str, seconds: float, action: Callable[[], object]
 ) -> type[bootsteps.StartStopStep]:
     """Return a step that does something at once and again and again, while consuming."""
 

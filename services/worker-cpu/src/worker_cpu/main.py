@@ -1,6 +1,9 @@
 """The cpu worker's program: reads the environment once and serves the lane until SIGTERM."""
 
+import os
 import sys
+
+from celery import signals
 
 from contracts.lanes import Lane
 from contracts.logs import configure_logging
@@ -16,12 +19,14 @@ def main() -> int:
     settings = read_settings(WorkerCpuSettings)
     configure_logging("worker-cpu", settings.log_level)
     remove_abandoned(settings.scratch_folder)
+    # The jobs' processes only: what the worker says to the broker, it says in time.
+    signals.worker_process_init.connect(lambda **_: os.nice(settings.cpu_nice), weak=False)
     return run_worker(
         create_app(settings),
         Lane.CPU,
         pool="prefork",
         concurrency=settings.cpu_concurrency,
-        heartbeat_file=settings.heartbeat_file,
+        beat=settings.heartbeat_file.touch if settings.heartbeat_file else None,
         name=settings.worker_name,
         cancel_grace_seconds=settings.cancel_grace_seconds,
     )

@@ -21,6 +21,9 @@ class WorkerCpuSettings(SharedSettings):
     cpu_concurrency: int = Field(
         default_factory=_usable_cores, ge=1, description="Jobs at the same time: one process each."
     )
+    cpu_nice: int = Field(
+        default=10, ge=0, le=19, description="How far jobs stand back for the worker itself."
+    )
     cpu_threads: int = Field(default=1, ge=1, description="Threads of DuckDB within one job.")
     duckdb_memory_limit_bytes: int = Field(
         default=256 * MIB, ge=64 * MIB, description="Above it, DuckDB spills to the scratch folder."

@@ -15,7 +15,7 @@ from worker_io.tasks import IoTasks
 
 def create_app(settings: WorkerIoSettings) -> JobApp:
     """Create the worker's application; connects to nothing yet."""
-    app = create_celery(settings, max_redis_connections=settings.io_concurrency + 10)
+    app = create_celery(settings)
     storage = open_storage(settings.storage_url)
     tasks = IoTasks(
         fetcher=Fetcher(settings.allowed_hosts, _fetch_limits(settings), settings.private_hosts),
@@ -41,6 +41,7 @@ def _fetch_limits(settings: WorkerIoSettings) -> FetchLimits:
         max_bytes=settings.fetch_max_bytes,
         max_redirects=settings.fetch_max_redirects,
         max_connections=settings.fetch_max_connections,
+        max_per_host=settings.fetch_max_per_host,
         fan_out_concurrency=settings.fan_out_concurrency,
     )
 

@@ -1,6 +1,6 @@
 """GETs addresses on allowed hosts: bounded in time, size, redirects and number at once.
 
-Synchronous outside, for task threads; inside, one connection pool on one event loop. It is
+Synchronous outside, for task threads; inside, connection pools on one event loop. They are
 httpcore2's own and no client's, because only that takes a network of ours, and so there are no
 cookies that jobs could share and no proxies from the environment that could undo the check.
 """
@@ -13,19 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import urljoin, urlsplit
+from weakref import WeakValueDictionary
 
 import httpcore2
 
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
 from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
+from worker_io.connections import Connections
 from worker_io.event_loop import EventLoopThread
 from worker_io.public_network import PublicNetwork, Resolve
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
-_KEPT_SECONDS: Final = 5.0
 _FAULTS: Final = (
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
@@ -35,12 +36,16 @@ _FAULTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What one address may take (time with redirects and body), and how many are called at once."""
+    """What one address may take (time with redirects and body), and how many are called at once.
+
+    All of one process; `fan_out_concurrency` is of one call of `fetch_all`.
+    """
 
     timeout_seconds: float = 20
     max_bytes: int = 10 * 1024 * 1024
     max_redirects: int = 5
     max_connections: int = 512
+    max_per_host: int = 512
     fan_out_concurrency: int = 100
 
 
@@ -79,9 +84,11 @@ class Fetcher:
         self._limits = limits
         self._network = PublicNetwork(private_hosts, resolve)
         self._loop = EventLoopThread()
-        self._pool: httpcore2.AsyncConnectionPool | None = None
+        self._connections: Connections | None = None
         # Waiting for a turn does not count as the address's time; waiting in the pool would.
         self._turns = asyncio.Semaphore(limits.max_connections)
+        # Whoever calls a host, or waits for it, keeps its entry alive.
+        self._turns_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def fetch(self, url: str, deadline_seconds: float, cancellation: Cancellation) -> Answer:
         """GET one address.
@@ -141,7 +148,10 @@ class Fetcher:
             return await self._fetch(url)
 
     async def _fetch(self, url: str) -> Answer:
-        async with self._turns:
+        # The host's first: who waits for a busy host keeps nobody from another. First come, first
+        # served; a redirect counts for the host that was asked for.
+        of_host = self._turns_at(urlsplit(url).hostname or "")
+        async with of_host, self._turns:
             started = time.monotonic()
             try:
                 async with asyncio.timeout(self._limits.timeout_seconds):
@@ -156,6 +166,12 @@ class Fetcher:
             raise RetryableError(f"{url} answered {reply.status}")
         elapsed = round(time.monotonic() - started, 3)
         return Answer(url, reply.status, elapsed, reply.size_bytes, reply.content_type)
+
+    def _turns_at(self, host: str) -> asyncio.Semaphore:
+        turns = self._turns_of.get(host)
+        if turns is None:
+            turns = self._turns_of[host] = asyncio.Semaphore(self._limits.max_per_host)
+        return turns
 
     async def _get(self, url: str) -> _Reply:
         target = url
@@ -179,7 +195,7 @@ class Fetcher:
             ("Accept", "*/*"),
             ("Accept-Encoding", "identity"),
         ]
-        async with self._opened().stream("GET", url, headers=headers) as response:
+        async with self._opened().get(url, headers) as response:
             content_type = _header(response, b"content-type")
             location = _header(response, b"location")
             if response.status in _REDIRECTS and location is not None:
@@ -196,17 +212,11 @@ class Fetcher:
                 )
         return size
 
-    def _opened(self) -> httpcore2.AsyncConnectionPool:
+    def _opened(self) -> Connections:
         # Only ever called on the loop's thread, hence no lock.
-        if self._pool is None:
-            self._pool = httpcore2.AsyncConnectionPool(
-                ssl_context=httpcore2.default_ssl_context(),  # or each connection makes its own
-                max_connections=None,
-                max_keepalive_connections=self._limits.max_connections,
-                keepalive_expiry=_KEPT_SECONDS,
-                network_backend=self._network,
-            )
-        return self._pool
+        if self._connections is None:
+            self._connections = Connections(self._network)
+        return self._connections
 
 
 def _header(response: httpcore2.Response, name: bytes) -> str | None:

@@ -56,6 +56,8 @@ class PublicNetwork(AsyncNetworkBackend):
         self._private_hosts = private_hosts
         self._resolve = resolve or _resolve
         self._network = AnyIOBackend()
+        self._lookups: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+        """Those under way."""
 
     async def connect_tcp(
         self,
@@ -84,7 +86,7 @@ class PublicNetwork(AsyncNetworkBackend):
 
     async def _checked(self, host: str, port: int) -> list[str]:
         try:
-            addresses = list(dict.fromkeys(await self._resolve(host, port)))
+            addresses = list(dict.fromkeys(await self._looked_up(host, port)))
         except (OSError, UnicodeError) as exc:  # UnicodeError: a label that no DNS can have
             raise ConnectError(f"{host} could not be looked up: {exc}") from exc
         if not addresses:
@@ -93,6 +95,18 @@ class PublicNetwork(AsyncNetworkBackend):
             for address in addresses:
                 _check(host, address)
         return addresses
+
+    async def _looked_up(self, host: str, port: int) -> list[str]:
+        """Look a name up; who asks for it at the same time shares the answer.
+
+        Each look-up of the system's takes a thread, and a thousand calls may go to one host.
+        """
+        lookup = self._lookups.get((host, port))
+        if lookup is None:
+            lookup = asyncio.ensure_future(self._resolve(host, port))
+            self._lookups[host, port] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop((host, port)))
+        return await asyncio.shield(lookup)
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -17,7 +17,10 @@ class WorkerIoSettings(SharedSettings):
     # What is said of a missing setting would otherwise quote others, and passwords among them.
     model_config = SettingsConfigDict(hide_input_in_errors=True)
 
-    io_concurrency: int = Field(default=128, ge=1, le=1_000, description="Jobs at the same time.")
+    io_processes: int = Field(default=2, ge=1, le=64, description="Processes of the worker.")
+    io_concurrency: int = Field(
+        default=512, ge=1, le=1_000, description="Jobs at the same time, in each process."
+    )
 
     smtp_host: str = "localhost"
     smtp_port: int = Field(default=25, ge=1, le=65_535)
@@ -46,17 +49,23 @@ class WorkerIoSettings(SharedSettings):
     )
     fetch_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
     fetch_max_redirects: int = Field(default=5, ge=0)
-    fetch_max_connections: int = Field(default=512, ge=1, description="Of the whole process.")
+    fetch_max_connections: int = Field(default=512, ge=1, description="Of each process.")
+    fetch_max_per_host: int = Field(
+        default=512, ge=1, description="Connections to one host, of each process."
+    )
     fan_out_concurrency: int = Field(default=100, ge=1, description="Addresses at once, per job.")
 
     upload_ttl_seconds: int = Field(default=_WEEK_SECONDS, ge=60)
     artifact_ttl_seconds: int = Field(default=_WEEK_SECONDS, ge=60)
 
     worker_name: str | None = Field(
-        default=None, pattern=r"^[\w.-]+$", description="By default made of lane and process id."
+        default=None,
+        pattern=r"^[\w.-]+$",
+        description="Each process adds its number; by default made of lane and process id.",
     )
     heartbeat_file: Path | None = Field(
-        default=None, description="Touched every few seconds while the broker is connected."
+        default=None,
+        description="Touched every few seconds while every process is connected to the broker.",
     )
 
     @property
