@@ -20,7 +20,7 @@ from contracts.lanes import DEAD_LETTERS
 from integration.broker import Broker
 from integration.place import Place
 
-PREVIOUS: Final = "33a60b8b2aa7f3a48f5e368e8a89a3d3aea87891"
+PREVIOUS: Final = "33a60b8b2aa7f3a48f5e368e8a89a3d3aea87891"  # pragma: allowlist secret
 """The commit before cancels and terminal states: the last that a team could have deployed."""
 
 _ROOT: Final = Path(__file__).parents[2]
