@@ -131,6 +131,12 @@ def post(client: Client) -> Answer:
     return client.request("POST", SUM, json={"a": 1, "b": 2})
 
 
+def post_batch(client: Client) -> Answer:
+    items = [{"task": "cpu.sum_numbers", "args": {"a": 1, "b": n}} for n in range(3)]
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    return client.request("POST", "/v1/batches", json=items, headers=key)
+
+
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.fault.replace(" ", "-"))
 def test_submission_is_answered_in_time_whatever_is_down(
     outage: Outage, world: World, api: ApiService, client: Client, measured: Measured
@@ -144,7 +150,8 @@ def test_submission_is_answered_in_time_whatever_is_down(
     with Livez(api.url) as livez:
         with outage.cause(world):
             refused = _until_refused(client)
-            answers = [refused, *(post(client) for _ in range(3)), *_posts_at_once(api.url, 10)]
+            answers = [refused, *(post(client) for _ in range(3)), post_batch(client)]
+            answers += _posts_at_once(api.url, 10)
             ready = client.request("GET", "/readyz")
         healed = time.monotonic()
         assert eventually(lambda: post(client).status == 202, 30), post(client)
@@ -158,6 +165,7 @@ def test_submission_is_answered_in_time_whatever_is_down(
     assert {answer.status for answer in turned_away} == {503}, turned_away
     assert {answer.code for answer in turned_away} <= outage.codes
     assert all("Retry-After" in answer.headers for answer in turned_away)
+    assert not any("accepted" in answer.body for answer in turned_away)
     assert slowest < PROMISED_SECONDS + SLACK_SECONDS
     assert livez.p99() < LIVEZ_SECONDS + LIVEZ_SLACK_SECONDS
     assert livez.failures == 0
@@ -184,9 +192,9 @@ def _until_refused(client: Client) -> Answer:
 def _posts_at_once(url: str, count: int) -> list[Answer]:
     answers: list[Answer] = []
 
-    def ask(_: int) -> None:
+    def ask(number: int) -> None:
         with Client(url) as client:
-            answers.append(post(client))
+            answers.append(post_batch(client) if number % 2 else post(client))
 
     in_threads(count, ask)
     return answers

@@ -58,7 +58,8 @@ def settings() -> dict[str, object]:
 
 @pytest.fixture
 def workers(place: Place, settings: dict[str, object]) -> dict[str, list[Service]]:
-    """A worker of each lane, for the present version and for the one before."""
+    """A worker of each lane, for the present version and for the one before, as it was."""
+    settings |= {"io_processes": 1}
     return {
         version: [
             io_worker(place, f"io-{version}", **settings),

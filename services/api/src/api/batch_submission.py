@@ -27,6 +27,7 @@ from api.errors import (
 )
 from api.idempotency import Identity
 from api.job_store import JobStore
+from api.refusals import AFTERWARDS_SECONDS
 from api.submission import Submission, Submitter
 from api.turns import in_turns
 from contracts.records import (
@@ -180,14 +181,14 @@ class _Reception:
 
         """
         start, end = self.batch.total, self.batch.total + len(chunk)
-        self.batch.total = end
         jobs = {n: item for n, item in enumerate(chunk, start) if isinstance(item, Submission)}
+        if jobs and not self._is_created:
+            await self._create()  # before anything is counted: it may be that nothing is queued
+        self.batch.total = end
         self._jobs |= jobs.keys()
         self.batch.refusals |= {
             n: item for n, item in enumerate(chunk, start) if isinstance(item, ApiError)
         }
-        if jobs and not self._is_created:
-            await self._create()
         if jobs and not self._is_known:
             await self._seats.acquire()
             items = b"".join(ITEM_JOB if n in jobs else ITEM_REFUSED for n in range(start, end))
@@ -227,8 +228,9 @@ class _Reception:
 
     async def _create(self) -> None:
         record = self.batch.record
+        is_new = await self._batches.create(record)
         self._is_created = True
-        if await self._batches.create(record):
+        if is_new:
             return
         self.batch.replayed = True
         self.batch.record = (await self._batches.read(record.id)).record
@@ -277,8 +279,9 @@ class _Reception:
         """Delete the record of a batch without jobs; with a key, it is what knows the key."""
         if self.batch.record.fingerprint:
             return
-        with suppress(ResultsUnavailable):
-            await self._batches.delete(self.batch.record.id)
+        with suppress(ResultsUnavailable, TimeoutError):
+            async with asyncio.timeout(AFTERWARDS_SECONDS):
+                await self._batches.delete(self.batch.record.id)
 
     def _job_id(self, index: int) -> str:
         return batch_job_id(self.batch.record.id, index)
