@@ -299,11 +299,14 @@ def test_cancel_between_two_answers_ends_a_fan_out(httpbin: Httpbin, fetcher: Fe
         fetcher.fetch_all(urls, DEADLINE, lambda _: cancellation.cancel(), cancellation)
 
 
-def test_job_cancelled_before_it_waits_ends_as_well(httpbin: Httpbin, fetcher: Fetcher) -> None:
+def test_job_cancelled_before_it_calls_calls_nobody(httpbin: Httpbin, fetcher: Fetcher) -> None:
     cancellation = Cancellation()
     cancellation.cancel()
     with pytest.raises(JobCancelledError):
         fetcher.fetch(f"{httpbin.url}/delay/5", DEADLINE, cancellation)
+    with pytest.raises(JobCancelledError):
+        fetcher.fetch_all([f"{httpbin.url}/delay/5"], DEADLINE, nobody, cancellation)
+    assert httpbin.paths == []
 
 
 def test_cancel_of_one_job_leaves_the_calls_of_others_alone(

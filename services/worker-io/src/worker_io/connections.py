@@ -1,55 +1,183 @@
-"""Connections to servers: kept for a while, and as cheap to find among a thousand as among ten."""
+"""HTTP/1.1 connections to servers: opened, kept for a while, used again.
+
+h11 speaks the protocol, and this only carries its bytes: with a client's pools, backends and
+portable synchronisation, a call took four times as long.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
-import httpcore2
+import h11
+
+from worker_io.public_network import PublicNetwork
 
 _KEPT_SECONDS: Final = 5.0
-_CALLS_OF_A_POOL: Final = 16
+_KEPT_AT_MOST: Final = 256
+_MAX_HEAD_BYTES: Final = 100 * 1024
+_READ_BYTES: Final = 64 * 1024
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class BrokenConnectionError(Exception):
+    """A server could not be reached, broke off, or does not speak HTTP/1.1; says how."""
+
+
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+
+
+class Connection:
+    """One connection, for one call after another."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.CLIENT, _MAX_HEAD_BYTES)
+        self.end: asyncio.TimerHandle | None = None
+        """When it is closed, if nobody calls before."""
+
+    async def get(self, target: str, headers: Iterable[tuple[str, str]]) -> h11.Response:
+        """Send a GET and return the head of its answer."""
+        request = h11.Request(method="GET", target=target, headers=list(headers))
+        self._writer.write((self._http.send(request) or b"") + self._end_of_request())
+        while True:  # answers like 103 Early Hints come first
+            event = await self._next_event()
+            if isinstance(event, h11.Response):
+                return event
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield the answer's body as it comes in."""
+        while isinstance(event := await self._next_event(), h11.Data):
+            yield event.data
+
+    def is_open(self) -> bool:
+        """Say whether the server has not closed it, as far as is known here."""
+        return not self._reader.at_eof() and not self._writer.is_closing()
+
+    def is_done(self) -> bool:
+        """Say whether an answer has come to its end and another call may follow; make it ready."""
+        states = {self._http.our_state, self._http.their_state}
+        if states != {h11.DONE} or self._http.trailing_data[0]:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    def close(self) -> None:
+        """Close it at once, whatever is under way."""
+        self._writer.transport.abort()
+
+    def _end_of_request(self) -> bytes:
+        return self._http.send(h11.EndOfMessage()) or b""
+
+    async def _next_event(self) -> object:
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                received = await self._reader.read(_READ_BYTES)
+                if not received and self._http.their_state is h11.SEND_RESPONSE:
+                    raise BrokenConnectionError("Connection was closed without an answer")
+                self._http.receive_data(received)
+        except (OSError, h11.RemoteProtocolError) as exc:
+            raise BrokenConnectionError(str(exc) or type(exc).__name__) from exc
+        return event
 
 
 class Connections:
-    """GETs through as many small connection pools as there are calls under way.
+    """All connections of one event loop. As many as there are calls, and some kept for the next."""
 
-    One of httpcore2's pools looks at each of its connections when a call begins and when it ends:
-    with 500 in one pool that took longer than all the rest of a call. Only for one event loop.
-    """
-
-    def __init__(self, network: httpcore2.AsyncNetworkBackend) -> None:
+    def __init__(self, network: PublicNetwork) -> None:
         self._network = network
-        self._tls = httpcore2.default_ssl_context()  # or each connection makes its own
-        self._calls: dict[httpcore2.AsyncConnectionPool, int] = {}
-        """How many calls each pool has under way, the oldest pool first."""
+        self._tls = ssl.create_default_context()
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self._kept: dict[_Origin, list[Connection]] = {}
+        self._kept_count = 0
 
     @asynccontextmanager
     async def get(
-        self, url: str, headers: list[tuple[str, str]]
-    ) -> AsyncIterator[httpcore2.Response]:
-        """Send a GET; the body is there to be read while inside."""
-        pool = self._with_room()
-        self._calls[pool] += 1
-        try:
-            async with pool.stream("GET", url, headers=headers) as response:
-                yield response
-        finally:
-            self._calls[pool] -= 1
-            # The oldest keeps connections for the next calls; the others were for a rush.
-            if not self._calls[pool] and pool is not next(iter(self._calls)):
-                del self._calls[pool]
-                await asyncio.shield(pool.aclose())
+        self, url: str, headers: Iterable[tuple[str, str]]
+    ) -> AsyncIterator[tuple[h11.Response, AsyncIterator[bytes]]]:
+        """Send a GET; while inside, the body is there to be read.
 
-    def _with_room(self) -> httpcore2.AsyncConnectionPool:
-        for pool, calls in self._calls.items():
-            if calls < _CALLS_OF_A_POOL:
-                return pool
-        pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self._tls,
-            max_connections=None,
-            keepalive_expiry=_KEPT_SECONDS,
-            network_backend=self._network,
-        )
-        self._calls[pool] = 0
-        return pool
+        Raises:
+            BrokenConnectionError: the server can't be reached, or breaks off.
+            RejectedError: it is at no public address.
+
+        """
+        parts = urlsplit(url)
+        origin = _Origin(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection, response = await self._asked(origin, target, [("Host", parts.netloc), *headers])
+        try:
+            yield response, connection.body()
+        finally:
+            if connection.is_done() and connection.is_open():
+                self._keep(origin, connection)
+            else:
+                connection.close()
+
+    async def _asked(
+        self, origin: _Origin, target: str, headers: list[tuple[str, str]]
+    ) -> tuple[Connection, h11.Response]:
+        kept = self._take(origin)
+        if kept is not None:
+            try:
+                return kept, await _ask(kept, target, headers)
+            except BrokenConnectionError:
+                pass  # its server was just closing it; a GET may be repeated (RFC 9110, 9.2.2)
+        opened = await self._open(origin)
+        return opened, await _ask(opened, target, headers)
+
+    async def _open(self, origin: _Origin) -> Connection:
+        tls = self._tls if origin.scheme == "https" else None
+        try:
+            return Connection(*await self._network.connect(origin.host, origin.port, tls))
+        except OSError as exc:
+            raise BrokenConnectionError(str(exc) or type(exc).__name__) from exc
+
+    def _take(self, origin: _Origin) -> Connection | None:
+        """Return the connection that was used last, of those that are still open."""
+        kept = self._kept.get(origin, [])
+        while kept:
+            connection = kept[-1]
+            self._forget(origin, connection)
+            if connection.is_open():
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, origin: _Origin, connection: Connection) -> None:
+        if self._kept_count >= _KEPT_AT_MOST:
+            connection.close()
+            return
+        self._kept.setdefault(origin, []).append(connection)
+        self._kept_count += 1
+        loop = asyncio.get_running_loop()
+        connection.end = loop.call_later(_KEPT_SECONDS, self._end, origin, connection)
+
+    def _end(self, origin: _Origin, connection: Connection) -> None:
+        self._forget(origin, connection)
+        connection.close()
+
+    def _forget(self, origin: _Origin, connection: Connection) -> None:
+        kept = self._kept[origin]
+        kept.remove(connection)
+        if not kept:
+            del self._kept[origin]
+        self._kept_count -= 1
+        if connection.end is not None:
+            connection.end.cancel()
+
+
+async def _ask(
+    connection: Connection, target: str, headers: Iterable[tuple[str, str]]
+) -> h11.Response:
+    try:
+        return await connection.get(target, headers)
+    except BaseException:
+        connection.close()
+        raise

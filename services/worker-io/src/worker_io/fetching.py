@@ -1,13 +1,13 @@
 """GETs addresses on allowed hosts: bounded in time, size, redirects and number at once.
 
-Synchronous outside, for task threads; inside, connection pools on one event loop. They are
-httpcore2's own and no client's, because only that takes a network of ours, and so there are no
-cookies that jobs could share and no proxies from the environment that could undo the check.
+Synchronous outside, for task threads; inside, connections on one event loop. They are no HTTP
+client's: so there are no cookies that jobs could share, and no proxies from the environment that
+could undo the check of where they lead.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,23 +15,19 @@ from typing import Final, NamedTuple
 from urllib.parse import urljoin, urlsplit
 from weakref import WeakValueDictionary
 
-import httpcore2
+import h11
 
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
 from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
-from worker_io.connections import Connections
+from worker_io.connections import BrokenConnectionError, Connections
 from worker_io.event_loop import EventLoopThread
 from worker_io.public_network import PublicNetwork, Resolve
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
-_FAULTS: Final = (
-    httpcore2.NetworkError,
-    httpcore2.ProtocolError,
-    httpcore2.TimeoutException,
-)
+_HEADERS: Final = (("User-Agent", "twinlane"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +98,7 @@ class Fetcher:
 
         """
         self._allowed.admit(url)
+        cancellation.stop_if_cancelled()
         future = self._loop.submit(self._fetch(url))
         with _awaited([future], cancellation):
             try:
@@ -130,6 +127,7 @@ class Fetcher:
         """
         for url in urls:
             self._allowed.admit(url)
+        cancellation.stop_if_cancelled()
         share = asyncio.Semaphore(self._limits.fan_out_concurrency)
         futures = [self._loop.submit(self._fetch_in_turn(url, share)) for url in urls]
         with _awaited(futures, cancellation):
@@ -159,9 +157,8 @@ class Fetcher:
             except TimeoutError as exc:
                 seconds = self._limits.timeout_seconds
                 raise RetryableError(f"{url} did not answer in {seconds:g} s") from exc
-            except _FAULTS as exc:
-                reason = str(exc) or type(exc).__name__
-                raise RetryableError(f"{url} could not be fetched: {reason}") from exc
+            except BrokenConnectionError as exc:
+                raise RetryableError(f"{url} could not be fetched: {exc}") from exc
         if reply.status == _TOO_MANY_REQUESTS or reply.status >= _FIRST_SERVER_ERROR:
             raise RetryableError(f"{url} answered {reply.status}")
         elapsed = round(time.monotonic() - started, 3)
@@ -177,34 +174,23 @@ class Fetcher:
         target = url
         for _ in range(self._limits.max_redirects + 1):
             target = self._allowed.admit(target)
-            try:
-                reply = await self._ask(target)
-            except (httpcore2.RemoteProtocolError, httpcore2.ReadError):
-                # Perhaps a kept connection that its server was just closing; a GET may be repeated
-                # (RFC 9110, section 9.2.2).
-                reply = await self._ask(target)
+            reply = await self._ask(target)
             if reply.redirects_to is None:
                 return reply
             target = reply.redirects_to
         raise RejectedError(f"{url} redirects more than {self._limits.max_redirects} times")
 
     async def _ask(self, url: str) -> _Reply:
-        headers = [
-            ("Host", urlsplit(url).netloc),  # httpcore2's own lacks an IPv6 address's brackets
-            ("User-Agent", "twinlane"),
-            ("Accept", "*/*"),
-            ("Accept-Encoding", "identity"),
-        ]
-        async with self._opened().get(url, headers) as response:
+        async with self._opened().get(url, _HEADERS) as (response, body):
             content_type = _header(response, b"content-type")
             location = _header(response, b"location")
-            if response.status in _REDIRECTS and location is not None:
-                return _Reply(response.status, 0, content_type, _joined(url, location))
-            return _Reply(response.status, await self._size(url, response), content_type)
+            if response.status_code in _REDIRECTS and location is not None:
+                return _Reply(response.status_code, 0, content_type, _joined(url, location))
+            return _Reply(response.status_code, await self._size(url, body), content_type)
 
-    async def _size(self, url: str, response: httpcore2.Response) -> int:
+    async def _size(self, url: str, body: AsyncIterator[bytes]) -> int:
         size = 0
-        async for chunk in response.aiter_stream():
+        async for chunk in body:
             size += len(chunk)
             if size > self._limits.max_bytes:
                 raise RejectedError(
@@ -219,10 +205,8 @@ class Fetcher:
         return self._connections
 
 
-def _header(response: httpcore2.Response, name: bytes) -> str | None:
-    return next(
-        (value.decode("latin-1") for key, value in response.headers if key.lower() == name), None
-    )
+def _header(response: h11.Response, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in response.headers if key == name), None)
 
 
 def _joined(url: str, location: str) -> str:

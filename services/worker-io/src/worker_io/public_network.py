@@ -7,7 +7,8 @@ header still get the name.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+import ssl
+from collections.abc import Awaitable, Callable
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -16,15 +17,6 @@ from ipaddress import (
     ip_address,
 )
 from typing import Final
-
-from httpcore2 import (
-    SOCKET_OPTION,
-    AnyIOBackend,
-    AsyncNetworkBackend,
-    AsyncNetworkStream,
-    ConnectError,
-    ConnectTimeout,
-)
 
 from contracts.allow_lists import HostAllowList
 from contracts.errors import RejectedError
@@ -46,8 +38,11 @@ _NOT_PUBLIC: Final = (
 )
 
 
-class PublicNetwork(AsyncNetworkBackend):
-    """What httpcore2 opens its connections with.
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class PublicNetwork:
+    """Opens connections.
 
     Hosts on the list `private_hosts` may be anywhere. Without a `resolve`, the system's is used.
     """
@@ -55,42 +50,36 @@ class PublicNetwork(AsyncNetworkBackend):
     def __init__(self, private_hosts: HostAllowList, resolve: Resolve | None = None) -> None:
         self._private_hosts = private_hosts
         self._resolve = resolve or _resolve
-        self._network = AnyIOBackend()
         self._lookups: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
         """Those under way."""
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's signature
-        local_address: str | None = None,
-        socket_options: Iterable[SOCKET_OPTION] | None = None,
-    ) -> AsyncNetworkStream:
+    async def connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> Streams:
         """Connect to the first of the host's addresses that answers.
 
         Raises:
             RejectedError: one of them is not public, so none is called.
-            ConnectError, ConnectTimeout: there is none, or none answers.
+            OSError: there is none, or none answers.
 
         """
+        name = host if tls else None
         *others, last = await self._checked(host, port)
         for address in others:
             try:
-                return await self._network.connect_tcp(
-                    address, port, _NEXT_ADDRESS_AFTER_SECONDS, local_address, socket_options
-                )
-            except (ConnectError, ConnectTimeout):
+                async with asyncio.timeout(_NEXT_ADDRESS_AFTER_SECONDS):
+                    return await asyncio.open_connection(
+                        address, port, ssl=tls, server_hostname=name
+                    )
+            except OSError:  # TimeoutError is one
                 continue
-        return await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
+        return await asyncio.open_connection(last, port, ssl=tls, server_hostname=name)
 
     async def _checked(self, host: str, port: int) -> list[str]:
         try:
             addresses = list(dict.fromkeys(await self._looked_up(host, port)))
         except (OSError, UnicodeError) as exc:  # UnicodeError: a label that no DNS can have
-            raise ConnectError(f"{host} could not be looked up: {exc}") from exc
+            raise OSError(f"{host} could not be looked up: {exc}") from exc
         if not addresses:
-            raise ConnectError(f"{host} has no address")
+            raise OSError(f"{host} has no address")
         if not self._private_hosts.allows(f"http://{_in_url(host)}/"):
             for address in addresses:
                 _check(host, address)
