@@ -68,6 +68,12 @@ def test_worker_is_ready_when_each_of_its_processes_consumes(place: Place) -> No
         assert channel.queue_declare("jobs.io", passive=True).consumer_count == 3
 
 
+def test_threads_are_there_before_the_first_job(place: Place) -> None:
+    with running_worker(place, io_concurrency=100) as worker:
+        threads = [len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in worker.processes()]
+    assert min(threads) >= 100
+
+
 def test_sigterm_under_load_loses_nothing_and_runs_nothing_twice(
     place: Place, jobs: Jobs, httpbin: Httpbin
 ) -> None:

@@ -1,8 +1,12 @@
 """`python -m worker_io.main` serves the io lane until SIGTERM."""
 
+import logging
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+from celery import bootsteps
 
 from contracts.lanes import Lane
 from contracts.logs import configure_logging
@@ -11,6 +15,9 @@ from contracts.worker import run_worker
 from worker_io.app import create_app
 from worker_io.processes import run_processes
 from worker_io.settings import WorkerIoSettings
+from worker_io.threads import start_all
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -21,14 +28,34 @@ def main() -> int:
 
 
 def _serve(settings: WorkerIoSettings, number: int, beat: Callable[[], None]) -> int:
+    app = create_app(settings)
+    app.steps["worker"].add(_Threads)
     return run_worker(
-        create_app(settings),
+        app,
         Lane.IO,
         pool="threads",
         concurrency=settings.io_concurrency,
         beat=beat,
         name=f"{settings.worker_name}-{number}" if settings.worker_name else None,
     )
+
+
+class _Threads(bootsteps.StartStopStep):
+    """Starts all threads of Celery's pool before there are jobs."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's WorkController
+        try:
+            start_all(parent.pool.executor, parent.concurrency)
+        except RuntimeError as exc:
+            logger.critical(
+                "%s: with IO_CONCURRENCY=%d this process needs so many; lower it, or have the"
+                " system allow more",
+                exc,
+                parent.concurrency,
+            )
+            raise SystemExit(1) from exc
 
 
 if __name__ == "__main__":
