@@ -30,22 +30,25 @@ async def submit_and_wait(
 ) -> Awaited:
     """Submit a job; return when it has ended, or when it has been waited for so long.
 
-    The subscription is there before the job is, so nothing needs to be read until an end is
-    announced: what a job's end adds to the time that the job takes is one message and one reading.
+    The subscription is made while the job is submitted, and what was announced before it is read
+    while a worker has the job: what a job's end adds to the time that the job takes is one message
+    and one reading.
 
     Raises:
         ApiError: the job was not accepted, as `Submitter.submit` says.
 
     """
     job_id = submission.identity.id if submission.identity else str(uuid.uuid4())
-    async with changes.watch(stage_ids(submission.spec, job_id), until_end=True) as ended:
-        accepted = await submitter.submit(replace(submission, job_id=job_id))
-        if accepted.replayed:
+    submitting = asyncio.create_task(submitter.submit(replace(submission, job_id=job_id)))
+    try:
+        async with changes.watch(stage_ids(submission.spec, job_id), until_end=True) as ended:
+            await submitting
             ended.set()  # maybe before anybody listened
-        try:
-            return Awaited(accepted, await _end_of(job_id, store, ended, seconds))
-        except ResultsUnavailable:
-            return Awaited(accepted, None)
+            return Awaited(submitting.result(), await _end_of(job_id, store, ended, seconds))
+    except ResultsUnavailable:
+        return Awaited(await submitting, None)
+    finally:
+        submitting.cancel()
 
 
 async def _end_of(
