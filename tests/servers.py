@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import psutil
 from aiosmtpd.controller import Controller
 from testcontainers.community.redis import RedisContainer
 from testcontainers.core.container import DockerContainer
@@ -193,6 +194,12 @@ class MailServer:
         mail["X-RcptTo"] = ", ".join(envelope.rcpt_tos)
         self.messages.append(mail)
         return "250 OK"
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started, oldest first."""
+    children = psutil.Process(pid).children()
+    return [child.pid for child in sorted(children, key=psutil.Process.create_time)]
 
 
 def eventually(condition: Callable[[], bool], within_seconds: float = 10) -> bool:

@@ -16,7 +16,7 @@ from contracts.lanes import Lane
 from integration.place import Place
 from local_stack.ports import free_ports
 from local_stack.programs import basic_env, kill_group, tethered
-from servers import eventually
+from servers import children_of, eventually
 
 _LANE_WORKER: Final = Path(__file__).parents[1] / "integration" / "lane_worker.py"
 _READY_WITHIN_SECONDS: Final = 90
@@ -115,9 +115,7 @@ class Service(Victim):
 
     def children(self) -> list[int]:
         """Return the processes that it has started, oldest first."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True)
-        pairs = [line.split() for line in listed.stdout.decode().splitlines()]
-        return sorted(int(pid) for pid, parent in pairs if int(parent) == self.pid)
+        return children_of(self.pid)
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])

@@ -1,10 +1,10 @@
 """Who stands back for whom when the processor is short."""
 
 import os
-import subprocess
 
 from integration.place import Place
 from integration.services import Service
+from servers import children_of
 
 
 def niceness(pid: int) -> int:
@@ -23,9 +23,7 @@ def test_jobs_of_the_cpu_lane_stand_back_and_their_worker_does_not(place: Place)
     )
     try:
         worker.wait_until(heartbeat.exists)
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True)
-        pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
-        pool = [child for child, parent in pairs if parent == worker.pid]
+        pool = children_of(worker.pid)
         own = niceness(os.getpid())
         assert niceness(worker.pid) == own
         assert [niceness(pid) for pid in pool] == [min(own + 7, 19)] * 2

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from integration.jobs import Jobs
 from integration.place import Place
 from integration.services import Service
 from integration.worker_io.conftest import Httpbin
-from servers import eventually
+from servers import children_of, eventually
 
 LONGEST_BETWEEN_BEATS = 7.0
 """Seconds, of a process that lives: they come every five."""
@@ -32,9 +31,7 @@ class Worker(Service):
 
     def processes(self) -> list[int]:
         """Return the ids of those that serve, oldest first."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True)
-        pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
-        return sorted(child for child, parent in pairs if parent == self.pid)
+        return children_of(self.pid)
 
     def age(self) -> float:
         """Return how old the last sign of life of all processes is, in seconds."""
