@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import duckdb
+
 from contracts.errors import RejectedError
 from contracts.schemas import ColumnProfile, QuarantinedLine
 from worker_cpu.conversion import Conversion
 from worker_cpu.dialect import Dialect, detect_dialect
 from worker_cpu.encoding import UTF_8, detect_encoding, utf8_chunks
 from worker_cpu.engine import Engine
+from worker_cpu.one_pass import survey
 from worker_cpu.profiling import profile_columns, write_profile
 from worker_cpu.progress import Progress
 from worker_cpu.quarantine import QuarantineWriter, merge_quarantines, preview
@@ -21,6 +24,8 @@ DATA: Final = "data.parquet"
 QUARANTINE: Final = "quarantine.csv"
 PROFILE: Final = "profile.json"
 
+_MALFORMED: Final = "malformed_lines.csv"
+_MISFIT: Final = "misfit_lines.csv"
 _DIALECT_SAMPLE_BYTES: Final = 64 * 1024
 
 
@@ -38,6 +43,20 @@ class CsvImport:
     quarantine_preview: list[QuarantinedLine]
 
 
+@dataclass(frozen=True)
+class _Text:
+    """A CSV, as far as its beginning tells, and a folder for what is made of it."""
+
+    source: Path
+    encoding: str
+    dialect: Dialect
+    scratch: Path
+
+    @property
+    def shape(self) -> RecordShape:
+        return RecordShape(self.dialect.delimiter, self.dialect.columns)
+
+
 def import_csv(
     source: Path, scratch: Path, engine: Engine, max_columns: int, progress: Progress
 ) -> CsvImport:
@@ -50,21 +69,21 @@ def import_csv(
     """
     encoding = detect_encoding(source)
     dialect = detect_dialect(_beginning(source, encoding), max_columns)
-    screened = _screen(source, encoding, dialect, scratch, progress)
     with engine.connect(scratch) as connection:
-        with QuarantineWriter(scratch / "misfit_lines.csv") as misfits:
-            conversion = Conversion(connection, screened, dialect, scratch)
-            clean = conversion.run(scratch / DATA, misfits, progress)
+        text = _Text(source, encoding, dialect, scratch)
+        rows_in, clean = _converted_at_once(text, connection, progress) or _converted(
+            text, connection, progress
+        )
         columns = profile_columns(connection, scratch / DATA)
     write_profile(columns, scratch / PROFILE)
-    faulty = [scratch / "malformed_lines.csv", scratch / "misfit_lines.csv"]
+    faulty = [path for path in (scratch / _MALFORMED, scratch / _MISFIT) if path.exists()]
     quarantined = merge_quarantines(faulty, scratch / QUARANTINE)
-    _check(screened.records, clean, quarantined)
+    _check(rows_in, clean, quarantined)
     return CsvImport(
         folder=scratch,
         encoding=encoding,
         dialect=dialect,
-        rows_in=screened.records,
+        rows_in=rows_in,
         rows_clean=clean,
         rows_quarantined=quarantined,
         columns=columns,
@@ -85,19 +104,42 @@ def _beginning(source: Path, encoding: str) -> str:
     return text[: text.rfind("\n") + 1] or text
 
 
-def _screen(
-    source: Path, encoding: str, dialect: Dialect, scratch: Path, progress: Progress
-) -> Screened:
-    shape = RecordShape(dialect.delimiter, dialect.columns)
-    with QuarantineWriter(scratch / "malformed_lines.csv") as faults:
+def _converted_at_once(
+    text: _Text, connection: duckdb.DuckDBPyConnection, progress: Progress
+) -> tuple[int, int] | None:
+    """Return the records of a file without fault, all of them clean; None of another."""
+    if text.encoding != UTF_8:
+        return None
+    presumed = survey(
+        text.source, text.shape, text.scratch, has_header=text.dialect.has_header
+    )
+    if presumed is None:
+        return None
+    conversion = Conversion(connection, presumed, text.dialect, text.scratch)
+    rows = conversion.run_presumed(text.scratch / DATA, progress)
+    return None if rows is None else (rows, rows)
+
+
+def _converted(
+    text: _Text, connection: duckdb.DuckDBPyConnection, progress: Progress
+) -> tuple[int, int]:
+    """Return how many records there are, and how many of them are clean."""
+    screened = _screen(text, progress)
+    with QuarantineWriter(text.scratch / _MISFIT) as misfits:
+        conversion = Conversion(connection, screened, text.dialect, text.scratch)
+        return screened.records, conversion.run(text.scratch / DATA, misfits, progress)
+
+
+def _screen(text: _Text, progress: Progress) -> Screened:
+    with QuarantineWriter(text.scratch / _MALFORMED) as faults:
         screening = Screening(
-            shape,
-            source if encoding == UTF_8 else None,
-            scratch,
+            text.shape,
+            text.source if text.encoding == UTF_8 else None,
+            text.scratch,
             faults,
-            has_header=dialect.has_header,
+            has_header=text.dialect.has_header,
         )
-        return screening.run(_watched_chunks(source, encoding, progress))
+        return screening.run(_watched_chunks(text.source, text.encoding, progress))
 
 
 def _watched_chunks(source: Path, encoding: str, progress: Progress) -> Iterator[bytes]:
