@@ -116,9 +116,9 @@ class _Fields:
     shortest: int
     longest: int
 
-    def digits_end(self, back: int) -> _Bytes:
-        """Return how many digits end `back` bytes before the end of each."""
-        return self.runs.take(self.ends - back - 1)
+    def have_digits(self, count: int | _Places, back: int) -> bool:
+        """Say whether just `count` digits end `back` bytes before the end of each."""
+        return bool((self.runs.take(self.ends - back - 1) == count).all())
 
     def have(self, byte: int, back: int) -> bool:
         """Say whether that byte is `back` bytes before the end of each."""
@@ -139,7 +139,7 @@ def _facts(fields: _Fields, known: ColumnFacts) -> ColumnFacts:
 def _whole(fields: _Fields) -> bool:
     return (
         fields.longest <= _MOST_DIGITS
-        and bool((fields.digits_end(0) == fields.lengths).all())
+        and fields.have_digits(fields.lengths, 0)
         and not ((fields.first == _ZERO) & (fields.lengths > 1)).any()
     )
 
@@ -153,10 +153,7 @@ def _iso_date(fields: _Fields) -> bool:
         fields.shortest == fields.longest == _ISO_LENGTH
         and fields.have(_HYPHEN, 2)
         and fields.have(_HYPHEN, 5)
-        and all(
-            bool((fields.digits_end(back) == digits).all())
-            for back, digits in ((0, 2), (3, 2), (6, 4))
-        )
+        and all(fields.have_digits(count, back) for count, back in ((2, 0), (2, 3), (4, 6)))
         and not (fields.first == _ZERO).any()
     )
 
@@ -174,15 +171,13 @@ def _filled(fields: _Fields) -> _Fields:
 
 def _cents(fields: _Fields) -> bool:
     return (
-        _CENTS_LENGTH <= fields.shortest
+        fields.shortest >= _CENTS_LENGTH
         and fields.longest <= _MOST_DIGITS
         and fields.have(_POINT, 2)
-        and bool((fields.digits_end(0) == 2).all())
-        and bool((fields.digits_end(3) == fields.lengths - 3).all())
+        and fields.have_digits(2, 0)
+        and fields.have_digits(fields.lengths - 3, 3)
     )
 
 
 def _visible(fields: _Fields) -> bool:
-    return fields.shortest > 0 and not (
-        ((fields.first <= _SPACE) | (fields.first == _QUOTE)).any()
-    )
+    return fields.shortest > 0 and not (((fields.first <= _SPACE) | (fields.first == _QUOTE)).any())

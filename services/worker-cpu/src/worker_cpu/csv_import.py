@@ -11,7 +11,7 @@ from contracts.errors import RejectedError
 from contracts.schemas import ColumnProfile, QuarantinedLine
 from worker_cpu.conversion import Conversion
 from worker_cpu.dialect import Dialect, detect_dialect
-from worker_cpu.encoding import UTF_8, detect_encoding, utf8_chunks
+from worker_cpu.encoding import UTF_8, declared_encoding, detect_encoding, utf8_chunks
 from worker_cpu.engine import Engine
 from worker_cpu.one_pass import survey
 from worker_cpu.profiling import profile_columns, write_profile
@@ -43,20 +43,6 @@ class CsvImport:
     quarantine_preview: list[QuarantinedLine]
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A CSV, as far as its beginning tells, and a folder for what is made of it."""
-
-    source: Path
-    encoding: str
-    dialect: Dialect
-    scratch: Path
-
-    @property
-    def shape(self) -> RecordShape:
-        return RecordShape(self.dialect.delimiter, self.dialect.columns)
-
-
 def import_csv(
     source: Path, scratch: Path, engine: Engine, max_columns: int, progress: Progress
 ) -> CsvImport:
@@ -67,28 +53,85 @@ def import_csv(
         RuntimeError: the counts do not agree, so something was lost on the way: a bug.
 
     """
-    encoding = detect_encoding(source)
-    dialect = detect_dialect(_beginning(source, encoding), max_columns)
     with engine.connect(scratch) as connection:
-        text = _Text(source, encoding, dialect, scratch)
-        rows_in, clean = _converted_at_once(text, connection, progress) or _converted(
-            text, connection, progress
-        )
+        run = _Run(source, scratch, connection, max_columns, progress)
+        done = run.at_once() or run.step_by_step()
         columns = profile_columns(connection, scratch / DATA)
     write_profile(columns, scratch / PROFILE)
     faulty = [path for path in (scratch / _MALFORMED, scratch / _MISFIT) if path.exists()]
     quarantined = merge_quarantines(faulty, scratch / QUARANTINE)
-    _check(rows_in, clean, quarantined)
+    _check(done.records, done.clean, quarantined)
     return CsvImport(
         folder=scratch,
-        encoding=encoding,
-        dialect=dialect,
-        rows_in=rows_in,
-        rows_clean=clean,
+        encoding=done.encoding,
+        dialect=done.dialect,
+        rows_in=done.records,
+        rows_clean=done.clean,
         rows_quarantined=quarantined,
         columns=columns,
         quarantine_preview=preview(scratch / QUARANTINE),
     )
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """What was found on the way to DATA, and how many records: in the file, and clean ones."""
+
+    encoding: str
+    dialect: Dialect
+    records: int
+    clean: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The two ways from a CSV to DATA, which lead to the same."""
+
+    source: Path
+    scratch: Path
+    connection: duckdb.DuckDBPyConnection
+    max_columns: int
+    progress: Progress
+
+    def at_once(self) -> _Converted | None:
+        """Convert what seems to be UTF-8 without fault or quotes; None if it was not."""
+        if declared_encoding(self.source):
+            return None
+        try:
+            dialect = self._dialect(UTF_8)
+        except RejectedError:  # perhaps in another encoding it is fine
+            return None
+        shape = RecordShape(dialect.delimiter, dialect.columns)
+        presumed = survey(self.source, shape, self.scratch, has_header=dialect.has_header)
+        if presumed is None:
+            return None
+        conversion = Conversion(self.connection, presumed, dialect, self.scratch)
+        rows = conversion.run_presumed(self.scratch / DATA, self.progress)
+        return None if rows is None else _Converted(UTF_8, dialect, rows, rows)
+
+    def step_by_step(self) -> _Converted:
+        """Screen the file, then convert what is well-formed."""
+        encoding = detect_encoding(self.source)
+        dialect = self._dialect(encoding)
+        screened = self._screened(encoding, dialect)
+        with QuarantineWriter(self.scratch / _MISFIT) as misfits:
+            conversion = Conversion(self.connection, screened, dialect, self.scratch)
+            clean = conversion.run(self.scratch / DATA, misfits, self.progress)
+        return _Converted(encoding, dialect, screened.records, clean)
+
+    def _dialect(self, encoding: str) -> Dialect:
+        return detect_dialect(_beginning(self.source, encoding), self.max_columns)
+
+    def _screened(self, encoding: str, dialect: Dialect) -> Screened:
+        with QuarantineWriter(self.scratch / _MALFORMED) as faults:
+            screening = Screening(
+                RecordShape(dialect.delimiter, dialect.columns),
+                self.source if encoding == UTF_8 else None,
+                self.scratch,
+                faults,
+                has_header=dialect.has_header,
+            )
+            return screening.run(_watched_chunks(self.source, encoding, self.progress))
 
 
 def _beginning(source: Path, encoding: str) -> str:
@@ -102,44 +145,6 @@ def _beginning(source: Path, encoding: str) -> str:
     if len(chunk) <= _DIALECT_SAMPLE_BYTES:
         return text
     return text[: text.rfind("\n") + 1] or text
-
-
-def _converted_at_once(
-    text: _Text, connection: duckdb.DuckDBPyConnection, progress: Progress
-) -> tuple[int, int] | None:
-    """Return the records of a file without fault, all of them clean; None of another."""
-    if text.encoding != UTF_8:
-        return None
-    presumed = survey(
-        text.source, text.shape, text.scratch, has_header=text.dialect.has_header
-    )
-    if presumed is None:
-        return None
-    conversion = Conversion(connection, presumed, text.dialect, text.scratch)
-    rows = conversion.run_presumed(text.scratch / DATA, progress)
-    return None if rows is None else (rows, rows)
-
-
-def _converted(
-    text: _Text, connection: duckdb.DuckDBPyConnection, progress: Progress
-) -> tuple[int, int]:
-    """Return how many records there are, and how many of them are clean."""
-    screened = _screen(text, progress)
-    with QuarantineWriter(text.scratch / _MISFIT) as misfits:
-        conversion = Conversion(connection, screened, text.dialect, text.scratch)
-        return screened.records, conversion.run(text.scratch / DATA, misfits, progress)
-
-
-def _screen(text: _Text, progress: Progress) -> Screened:
-    with QuarantineWriter(text.scratch / _MALFORMED) as faults:
-        screening = Screening(
-            text.shape,
-            text.source if text.encoding == UTF_8 else None,
-            text.scratch,
-            faults,
-            has_header=text.dialect.has_header,
-        )
-        return screening.run(_watched_chunks(text.source, text.encoding, progress))
 
 
 def _watched_chunks(source: Path, encoding: str, progress: Progress) -> Iterator[bytes]:

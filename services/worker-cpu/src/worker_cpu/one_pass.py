@@ -17,7 +17,7 @@ from worker_cpu.records import MAX_RECORD_BYTES, RecordShape
 from worker_cpu.screening import Screened
 from worker_cpu.segments import RecordMarks
 
-_BLOCK_BYTES: Final = 256 * 1024
+_BLOCK_BYTES: Final = 512 * 1024
 """What is screened at a time; NumPy's arrays of it stay in a processor's own cache."""
 _NEWLINE: Final = ord("\n")
 
