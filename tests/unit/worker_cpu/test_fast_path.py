@@ -174,6 +174,13 @@ def test_an_import_at_once_equals_one_step_by_step(
     assert imported(content, at_once=True) == imported(content, at_once=False)
 
 
+@pytest.mark.parametrize("late", ["01,y", "1,\0", "2025-02-30,y", "9,ok"])
+def test_a_doubt_in_a_later_segment_changes_nothing(late: str) -> None:
+    lines = ["n,t", *["1,x"] * 300_000, late, "7,x", ""]
+    content = "\n".join(lines).encode()
+    assert imported(content, at_once=True) == imported(content, at_once=False)
+
+
 def presumed(folder: Path, content: bytes, dialect: Dialect) -> Screened | None:
     source = folder / "source.csv"
     source.write_bytes(content)

@@ -56,21 +56,31 @@ class Conversion:
         return clean
 
     def run_presumed(self, target: Path, progress: Progress) -> int | None:
-        """Write the rows to `target` while they are screened; None if not all is as presumed."""
+        """Write the rows to `target` while they are screened, and return how many.
+
+        None if the file is not what `screened` presumes: then `target` is worth nothing.
+        """
         if self._segments() is None:
             return None
         try:
             readings = self._readings()
-            proven = self._proven(readings, self.screened.facts)
-            proof = Proof(
-                RecordShape(self.dialect.delimiter, self.dialect.columns),
-                self.screened.facts,
-                suffices=lambda facts: self._proven(readings, facts) == proven,
-            )
-            self._write_all(readings, target, progress, proof.look)
-        except (DoubtError, *_MISFIT):
+        except _MISFIT:
             return None
-        return proof.records if proof.records == self.screened.well_formed else None
+        proven = self._proven(readings, self.screened.facts)
+        proof = Proof(
+            RecordShape(self.dialect.delimiter, self.dialect.columns),
+            self.screened.facts,
+            suffices=lambda facts: self._proven(readings, facts) == proven,
+        )
+        try:
+            clean = self._write_all(readings, target, progress, proof.look)
+        except _MISFIT:
+            return None
+        except (DoubtError, duckdb.Error):  # from its threads, DuckDB hands on errors as its own
+            if not proof.in_doubt:
+                raise
+            return None
+        return clean if proof.records == self.screened.well_formed else None
 
     def _readings(self) -> dict[str, Reading]:
         self.connection.execute(

@@ -106,8 +106,8 @@ class _Run:
         if presumed is None:
             return None
         conversion = Conversion(self.connection, presumed, dialect, self.scratch)
-        rows = conversion.run_presumed(self.scratch / DATA, self.progress)
-        return None if rows is None else _Converted(UTF_8, dialect, rows, rows)
+        clean = conversion.run_presumed(self.scratch / DATA, self.progress)
+        return None if clean is None else _Converted(UTF_8, dialect, presumed.records, clean)
 
     def step_by_step(self) -> _Converted:
         """Screen the file, then convert what is well-formed."""

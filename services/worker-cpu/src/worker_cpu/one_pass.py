@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker_cpu.column_facts import ColumnFacts
 from worker_cpu.perfection import PerfectBlock, perfect_block
@@ -19,7 +20,9 @@ from worker_cpu.segments import RecordMarks
 
 _BLOCK_BYTES: Final = 512 * 1024
 """What is screened at a time; NumPy's arrays of it stay in a processor's own cache."""
+_SURVEYED_BYTES: Final = 256 * 1024
 _NEWLINE: Final = ord("\n")
+_QUOTE: Final = ord('"')
 
 
 class DoubtError(Exception):
@@ -34,16 +37,19 @@ def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) 
     """
     marks = RecordMarks(has_header=has_header)
     delimiters = 0
+    begun = 0  # bytes of a line that the blocks so far do not end
     facts = None
-    for block in _lines(source):
-        if b'"' in block or not block.endswith(b"\n"):
+    for block in _blocks(source):
+        facts = facts or _facts_of(block.tobytes(), shape, has_header=has_header)
+        if facts is None or (block == _QUOTE).any() or begun > MAX_RECORD_BYTES:
             return None
-        facts = facts or _facts_of(block, shape, has_header=has_header)
-        if facts is None:
-            return None
-        data = np.frombuffer(block, np.uint8)
-        marks.add(np.flatnonzero(data == _NEWLINE))
-        delimiters += int(np.count_nonzero(data == shape.delimiter[0]))
+        ends = np.flatnonzero(block == _NEWLINE)
+        if len(ends):
+            marks.add(ends + begun)
+        begun = len(block) - int(ends[-1]) - 1 if len(ends) else begun + len(block)
+        delimiters += int(np.count_nonzero(block == shape.delimiter[0]))
+    if begun:
+        marks.add(np.array([begun]))
     if facts is None or delimiters != (marks.records + has_header) * (len(shape.columns) - 1):
         return None
     line_jumps = folder / "line_jumps"
@@ -58,24 +64,24 @@ def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) 
     )
 
 
-def _lines(source: Path) -> Iterator[bytes]:
-    """Yield the file in blocks of whole lines, but for a line that is too long for a record.
-
-    The last line gets an end if it has none.
-    """
-    with source.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            line_rest = file.readline(MAX_RECORD_BYTES)
-            ended = line_rest or block.endswith(b"\n")
-            yield block + line_rest if ended else block + b"\n"
+def _blocks(source: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield the file's bytes, each time in the same place."""
+    buffer = np.empty(_SURVEYED_BYTES, np.uint8)
+    with source.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer.data):
+            yield buffer[:size]
 
 
-def _facts_of(block: bytes, shape: RecordShape, *, has_header: bool) -> list[ColumnFacts] | None:
+def _facts_of(
+    beginning: bytes, shape: RecordShape, *, has_header: bool
+) -> list[ColumnFacts] | None:
     anything = [ColumnFacts()] * len(shape.columns)
-    header_end = block.find(b"\n") + 1 if has_header else 0
-    if header_end and perfect_block(block[:header_end], shape, anything) is None:
+    if not beginning.endswith(b"\n") and len(beginning) < _SURVEYED_BYTES:
+        beginning += b"\n"
+    header_end = beginning.find(b"\n") + 1 if has_header else 0
+    if header_end and perfect_block(beginning[:header_end], shape, anything) is None:
         return None
-    perfect = perfect_block(block[header_end:], shape, anything)
+    perfect = perfect_block(beginning[header_end:], shape, anything)
     return perfect.facts if perfect else None
 
 
@@ -90,6 +96,7 @@ class Proof:
     ) -> None:
         """Begin with `presumed` facts; `suffices` says whether facts prove all they are to."""
         self.records = 0
+        self.in_doubt = False
         self._shape = shape
         self._facts = presumed
         self._suffices = suffices
@@ -105,15 +112,15 @@ class Proof:
         while start < len(lines):
             end = lines.find(b"\n", start + _BLOCK_BYTES) + 1 or len(lines)
             perfect = perfect_block(lines[start:end], self._shape, self._facts)
-            if perfect is None or perfect.size_bytes < end - start:
+            if perfect is None or perfect.size_bytes < end - start or not self._learn(perfect):
+                self.in_doubt = True
                 raise DoubtError
-            self._learn(perfect)
             start = end
 
-    def _learn(self, perfect: PerfectBlock) -> None:
+    def _learn(self, perfect: PerfectBlock) -> bool:
+        """Say whether the facts suffice still."""
         self.records += len(perfect.ends)
         self._facts = [
             known & found for known, found in zip(self._facts, perfect.facts, strict=True)
         ]
-        if not self._suffices(self._facts):
-            raise DoubtError
+        return self._suffices(self._facts)
