@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unit.worker_cpu.cpu_lane import CpuLane
+from worker_cpu import csv_import
 from worker_cpu.column_facts import NOTHING_KNOWN, ColumnFacts
 from worker_cpu.conversion import Conversion
 from worker_cpu.dialect import Dialect
 from worker_cpu.engine import Engine
+from worker_cpu.one_pass import DoubtError, Proof, survey
 from worker_cpu.perfection import perfect_block
 from worker_cpu.quarantine import QuarantineWriter, read_quarantine
 from worker_cpu.records import RecordShape
@@ -135,6 +137,93 @@ def test_facts_say_what_every_field_of_the_column_is(columns: list[list[str]]) -
         assert facts.iso_date == all_match(rb"([1-9]\d{3}-\d\d-\d\d)?", fields)
         assert facts.cents == all_match(rb"(?=.{4,18}$)\d+\.\d\d", fields)
         assert facts.visible == all_match(rb'[^\x00- "](?s:.)*', fields)
+
+
+def imported(content: bytes, *, at_once: bool) -> tuple[object, ...]:
+    """Return all that an import leaves."""
+    with scratch() as folder, pytest.MonkeyPatch.context() as patch:
+        source = folder / "source.csv"
+        source.write_bytes(content)
+        if not at_once:
+            patch.setattr(csv_import, "survey", lambda *_, **__: None)
+        found = csv_import.import_csv(source, folder, ENGINE, 100, lambda *_: None)
+        files = (csv_import.DATA, csv_import.PROFILE, csv_import.QUARANTINE)
+        return (replace(found, folder=Path()), *((folder / name).read_bytes() for name in files))
+
+
+LATE = st.sampled_from(
+    [
+        *("1,2,3", "1", "", "x,y", '"1",y', '1,"y', "1,\0", "1,\r", "\u0661,y", "01,y", "+1,y"),
+        *("1.5,y", ",y", "1, ", "2025-02-30,y", "1,é", "12345678901234567890,y", '1,a"b'),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(LATE, max_size=2),
+    st.sampled_from(["1,y", "2025-01-31,y", "0.50,é", "x,1"]),
+    st.sampled_from(["\n", ""]),
+    st.sampled_from(["utf-8", "utf-8-sig", "cp1252", "utf-16"]),
+)
+def test_an_import_at_once_equals_one_step_by_step(
+    late: list[str], usual: str, end: str, encoding: str
+) -> None:
+    lines = ["n,t", *[usual] * (2 * MARK_RECORDS), *late, usual]
+    content = ("\n".join(lines) + end).encode(encoding, errors="replace")
+    assert imported(content, at_once=True) == imported(content, at_once=False)
+
+
+@pytest.mark.parametrize("late", ["01,y", "1,\0", "2025-02-30,y", "9,ok"])
+def test_a_doubt_in_a_later_segment_changes_nothing(late: str) -> None:
+    lines = ["n,t", *["1,x"] * 300_000, late, "7,x", ""]
+    content = "\n".join(lines).encode()
+    assert imported(content, at_once=True) == imported(content, at_once=False)
+
+
+def presumed(folder: Path, content: bytes, dialect: Dialect) -> Screened | None:
+    source = folder / "source.csv"
+    source.write_bytes(content)
+    shape = RecordShape(dialect.delimiter, dialect.columns)
+    return survey(source, shape, folder, has_header=dialect.has_header)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_file_without_fault_is_presumed_as_it_is_screened(end: str) -> None:
+    content = (
+        "n,t\n" + "".join(f"{n},é\n" for n in range(5 * MARK_RECORDS)) + "7,x" + end
+    ).encode()
+    dialect = Dialect(",", ("n", "t"), has_header=True)
+    with scratch() as folder:
+        guess = presumed(folder, content, dialect)
+        assert guess is not None
+        assert guess.line_jumps.read_bytes() == b""
+        with scratch() as other:
+            found = screen(folder / "source.csv", dialect, other, [content])
+            assert found.line_jumps.read_bytes() == b""
+        same = replace(guess, line_jumps=found.line_jumps, facts=found.facts)
+    assert same == found
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['n,t\n1,"x"\n', "n,t\n1\n", "n\n", "n,t\n", "n,t\r\n1,x\r\n", "n,t\n1," + "x" * 2**21],
+)
+def test_what_can_not_be_read_at_once_is_not_tried(content: str) -> None:
+    with scratch() as folder:
+        assert presumed(folder, content.encode(), Dialect(",", ("n", "t"), has_header=True)) is None
+
+
+@pytest.mark.parametrize(
+    "line", [b"1,2,3", b"1", b"", b'"1",y', b"1,\0", b"1,\r", b"1,\xff", b"01,y", b"x,y"]
+)
+def test_a_doubtful_line_ends_the_proof(line: bytes) -> None:
+    shape = RecordShape(",", ("n", "t"))
+    proof = Proof(shape, [ColumnFacts()] * 2, lambda facts: facts[0].whole)
+    proof.look(b"1,y\n" * 100)
+    assert proof.records == 100
+    with pytest.raises(DoubtError):
+        proof.look(b"1,y\n" * 100 + line + b"\n" + b"1,y\n")
 
 
 def all_match(pattern: bytes, fields: list[bytes]) -> bool:

@@ -1,32 +1,33 @@
 """What the bytes of a column's fields prove: enough to let DuckDB read it as a type at once.
 
 DuckDB's casts are too kind (see column_types.py), but not where no field leaves them a choice: a
-column of nothing but `[1-9][0-9]*` can be read as BIGINT without a look back at its text. Eight
-bytes of each field are checked at a time, as one number, in a few passes of NumPy over a block.
+column of nothing but `[1-9][0-9]*` can be read as BIGINT without a look back at its text. Of each
+byte is found out how many digits end with it; the rest are comparisons at the ends of the fields.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-PAD_BYTES: Final = 24
-"""Before a block, so that the words of its first fields begin within the array."""
+PAD_BYTES: Final = 8
+"""Before a block, so that a look back from the end of its first field stays in the array."""
+PAD: Final = ord("\n")
+"""What is there: no digit, so that the first field's digits are its own."""
 
 _MOST_DIGITS: Final = 18
-_WORD: Final = 8
 _ISO_LENGTH: Final = len("2025-01-31")
 _CENTS_LENGTH: Final = len("0.99")
 _ZERO: Final = ord("0")
+_POINT: Final = ord(".")
+_HYPHEN: Final = ord("-")
 _QUOTE: Final = ord('"')
 _SPACE: Final = ord(" ")
-_HIGH_BITS: Final = np.uint64(0x8080_8080_8080_8080)
 
 _Places = NDArray[np.int64]
 _Bytes = NDArray[np.uint8]
-_Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +60,6 @@ class ColumnFacts:
 NOTHING_KNOWN: Final = ColumnFacts(0, sys.maxsize, False, False, False, False)  # noqa: FBT003
 
 
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """The fields of one column: `first` byte, bytes before `ends`, and how many are theirs."""
-
-    first: _Bytes
-    words: _Words
-    ends: _Places
-    lengths: _Places
-
-
-class _Pattern:
-    """Eight bytes: each a digit (`0` in the picture), or exactly what the picture shows."""
-
-    def __init__(self, picture: bytes) -> None:
-        shown = int.from_bytes(picture, "little")
-        # A byte that is too large by its picture reaches the highest bit when this is added.
-        reach = bytes(0x80 - (10 if byte == _ZERO else 1) for byte in picture)
-        self._picture = np.uint64(shown)
-        self._reach = np.uint64(int.from_bytes(reach, "little"))
-        theirs = [2**64 - 2 ** (64 - 8 * count) for count in range(_WORD + 1)]
-        self._theirs = np.array(theirs, np.uint64)
-        self._filling = np.array([shown & ~mask for mask in theirs], np.uint64)
-
-    def fits(self, words: _Words, lengths: _Places) -> bool:
-        """Say whether the last `lengths` bytes of each word are as in the picture."""
-        if lengths.min() < _WORD:
-            counts = lengths.clip(0, _WORD)
-            words = words & self._theirs[counts] | self._filling[counts]
-        different = words ^ self._picture
-        return not np.bitwise_or.reduce((different + self._reach) | different) & _HIGH_BITS
-
-
-_DIGITS: Final = _Pattern(b"00000000")
-_CENTS: Final = _Pattern(b"00000.00")
-_DATE_BEGIN: Final = _Pattern(b"0000-00-")
-_DATE_END: Final = _Pattern(b"00-00-00")
-
-
 def column_facts(
     padded: _Bytes, separators: _Places, known: list[ColumnFacts]
 ) -> list[ColumnFacts]:
@@ -104,63 +67,117 @@ def column_facts(
 
     `separators` are the ends of the fields, record by record, in the block after its PAD_BYTES.
     """
-    words = np.ndarray((len(padded) - _WORD + 1,), "<u8", padded.data, strides=(1,))
-    grid = separators.reshape(-1, len(known)) + PAD_BYTES
-    before = np.concatenate(([PAD_BYTES - 1], grid[:-1, -1]))
-    facts = []
-    for index, column in enumerate(known):
-        ends = np.ascontiguousarray(grid[:, index])
-        lengths = ends - before - 1
-        facts.append(_facts(_Fields(padded[before + 1], words, ends, lengths), column))
-        before = ends
-    return facts
+    ends = np.add(separators.reshape(-1, len(known)).T, PAD_BYTES, order="C")
+    starts = np.empty_like(ends)
+    starts[0, 0] = PAD_BYTES
+    starts[0, 1:] = ends[-1, :-1] + 1
+    starts[1:] = ends[:-1] + 1
+    lengths = ends - starts
+    sizes = list(zip(lengths.min(axis=1).tolist(), lengths.max(axis=1).tolist(), strict=True))
+    runs = _digit_runs(padded, _longest_number(sizes, known))
+    first = padded.take(starts)
+    return [
+        _facts(_Fields(padded, runs, first[index], ends[index], lengths[index], *size), column)
+        for index, (size, column) in enumerate(zip(sizes, known, strict=True))
+    ]
+
+
+def _longest_number(sizes: list[tuple[int, int]], known: list[ColumnFacts]) -> int:
+    return max(
+        (
+            longest
+            for (_, longest), column in zip(sizes, known, strict=True)
+            if longest <= _MOST_DIGITS and (column.whole or column.iso_date or column.cents)
+        ),
+        default=0,
+    )
+
+
+def _digit_runs(padded: _Bytes, most: int) -> _Bytes:
+    """Return how many digits end with each byte; of more than `most`, at least so many."""
+    runs = (padded - _ZERO < 10).view(np.uint8)  # noqa: PLR2004 - unsigned: what is below 0 is large
+    reach = 1
+    while reach < most:  # where all digits within reach are digits, those before them count too
+        runs[reach:] += (runs[reach:] == reach) * runs[:-reach]
+        reach *= 2
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """The fields of one column in a block."""
+
+    padded: _Bytes
+    runs: _Bytes
+    first: _Bytes
+    """The first byte of each; of an empty one, the separator after it."""
+    ends: _Places
+    lengths: _Places
+    shortest: int
+    longest: int
+
+    def have_digits(self, count: int | _Places, back: int) -> bool:
+        """Say whether just `count` digits end `back` bytes before the end of each."""
+        return bool((self.runs.take(self.ends - back - 1) == count).all())
+
+    def have(self, byte: int, back: int) -> bool:
+        """Say whether that byte is `back` bytes before the end of each."""
+        return bool((self.padded.take(self.ends - back - 1) == byte).all())
 
 
 def _facts(fields: _Fields, known: ColumnFacts) -> ColumnFacts:
-    shortest, longest = int(fields.lengths.min()), int(fields.lengths.max())
     return ColumnFacts(
-        shortest,
-        longest,
-        whole=known.whole and longest <= _MOST_DIGITS and _whole(fields),
-        iso_date=known.iso_date and longest <= _ISO_LENGTH and _iso_date(fields),
-        cents=known.cents
-        and shortest >= _CENTS_LENGTH
-        and longest <= _MOST_DIGITS
-        and _fits(fields, _CENTS),
-        visible=known.visible and shortest > 0 and _visible(fields),
+        fields.shortest,
+        fields.longest,
+        whole=known.whole and _whole(fields),
+        iso_date=known.iso_date and _iso_date(fields),
+        cents=known.cents and _cents(fields),
+        visible=known.visible and _visible(fields),
     )
 
 
 def _whole(fields: _Fields) -> bool:
-    leading_zero = (fields.first == _ZERO) & (fields.lengths > 1)
-    return not leading_zero.any() and _fits(fields, _DIGITS)
-
-
-def _fits(fields: _Fields, last: _Pattern) -> bool:
-    """Say whether each field ends as `last` shows, with digits before."""
-    pattern = last
-    for done in range(0, int(fields.lengths.max()), _WORD):
-        words = fields.words[fields.ends - done - _WORD]
-        if not pattern.fits(words, fields.lengths - done):
-            return False
-        pattern = _DIGITS
-    return True
+    return (
+        fields.longest <= _MOST_DIGITS
+        and fields.have_digits(fields.lengths, 0)
+        and not ((fields.first == _ZERO) & (fields.lengths > 1)).any()
+    )
 
 
 def _iso_date(fields: _Fields) -> bool:
-    filled = fields.lengths > 0
-    if not ((fields.lengths == _ISO_LENGTH) | ~filled).all():
-        return False
-    ends, first = fields.ends[filled], fields.first[filled]
-    if not len(ends):
+    if fields.longest == 0:
         return True
-    whole_words = np.full(1, _WORD)
+    if fields.shortest == 0:
+        fields = _filled(fields)
     return (
-        not (first == _ZERO).any()
-        and _DATE_BEGIN.fits(fields.words[ends - _ISO_LENGTH], whole_words)
-        and _DATE_END.fits(fields.words[ends - _WORD], whole_words)
+        fields.shortest == fields.longest == _ISO_LENGTH
+        and fields.have(_HYPHEN, 2)
+        and fields.have(_HYPHEN, 5)
+        and all(fields.have_digits(count, back) for count, back in ((2, 0), (2, 3), (4, 6)))
+        and not (fields.first == _ZERO).any()
+    )
+
+
+def _filled(fields: _Fields) -> _Fields:
+    filled = fields.lengths > 0
+    return replace(
+        fields,
+        first=fields.first[filled],
+        ends=fields.ends[filled],
+        lengths=fields.lengths[filled],
+        shortest=int(fields.lengths[filled].min()),
+    )
+
+
+def _cents(fields: _Fields) -> bool:
+    return (
+        fields.shortest >= _CENTS_LENGTH
+        and fields.longest <= _MOST_DIGITS
+        and fields.have(_POINT, 2)
+        and fields.have_digits(2, 0)
+        and fields.have_digits(fields.lengths - 3, 3)
     )
 
 
 def _visible(fields: _Fields) -> bool:
-    return not ((fields.first <= _SPACE) | (fields.first == _QUOTE)).any()
+    return fields.shortest > 0 and not (((fields.first <= _SPACE) | (fields.first == _QUOTE)).any())

@@ -1,7 +1,7 @@
 """Turns a screened CSV into a typed Parquet; what does not fit its column's type is set aside."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import Final
 
 import duckdb
 
+from worker_cpu.column_facts import ColumnFacts
 from worker_cpu.column_types import TEXT, Reading, infer_readings
 from worker_cpu.dialect import Dialect
 from worker_cpu.engine import execute_watched, identifier, one_thread, quoted
+from worker_cpu.one_pass import DoubtError, Proof
 from worker_cpu.progress import Progress
 from worker_cpu.quarantine import QuarantineWriter
-from worker_cpu.records import MAX_RECORD_BYTES
+from worker_cpu.records import MAX_RECORD_BYTES, RecordShape
 from worker_cpu.screening import LINE_JUMP, Screened
 from worker_cpu.segments import MARK_RECORDS, PROTOCOL, SegmentFiles, Segments, divide
 
@@ -44,40 +46,86 @@ class Conversion:
 
     def run(self, target: Path, faults: QuarantineWriter, progress: Progress) -> int:
         """Write the rows that fit to `target`, the others to `faults`; return the count of rows."""
-        self.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE sample AS {self._text()} "
-            f" LIMIT {min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(self.dialect.columns))}"
-        )
-        readings = infer_readings(self.connection, "sample", self.dialect.columns)
+        readings = self._readings()
         try:
-            return self._write_all(readings, target, progress)
+            return self._write_all(readings, target, progress, look=lambda _: None)
         except _MISFIT:
             readings |= dict.fromkeys(self._misjudged(readings), TEXT)
         clean = self._write_fitting(readings, target, progress)
         self._set_aside(readings, faults)
         return clean
 
-    def _write_all(self, readings: Mapping[str, Reading], target: Path, progress: Progress) -> int:
+    def run_presumed(self, target: Path, progress: Progress) -> int | None:
+        """Write the rows to `target` while they are screened, and return how many.
+
+        None if the file is not what `screened` presumes: then `target` is worth nothing.
+        """
+        if self._segments() is None:
+            return None
+        try:
+            readings = self._readings()
+        except _MISFIT:
+            return None
+        proven = self._proven(readings, self.screened.facts)
+        proof = Proof(
+            RecordShape(self.dialect.delimiter, self.dialect.columns),
+            self.screened.facts,
+            suffices=lambda facts: self._proven(readings, facts) == proven,
+        )
+        try:
+            clean = self._write_all(readings, target, progress, proof.look)
+        except _MISFIT:
+            return None
+        except (DoubtError, duckdb.Error):  # from its threads, DuckDB hands on errors as its own
+            if not proof.in_doubt:
+                raise
+            return None
+        return clean if proof.records == self.screened.well_formed else None
+
+    def _readings(self) -> dict[str, Reading]:
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE sample AS {self._text()} "
+            f" LIMIT {min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(self.dialect.columns))}"
+        )
+        return infer_readings(self.connection, "sample", self.dialect.columns)
+
+    def _write_all(
+        self,
+        readings: Mapping[str, Reading],
+        target: Path,
+        progress: Progress,
+        look: Callable[[bytes], None],
+    ) -> int:
         """Write every row to `target` and return how many; a misfit is an error.
 
         What the screening has proven of a column, DuckDB reads as its type at once. Of the others
         it reads the text, which is cast and looked at.
         """
-        facts = dict(zip(self.dialect.columns, self.screened.facts, strict=True))
-        proven = {name for name, reading in readings.items() if reading.is_proven(facts[name])}
+        proven = self._proven(readings, self.screened.facts)
         types = {name: readings[name].type if name in proven else "VARCHAR" for name in readings}
         values = {
             name: identifier(name) if name in proven else _strict_value(reading, name)
             for name, reading in readings.items()
         }
-        group_rows = self._group_rows()
-        segments = divide(self.screened.mark_starts, self.screened.path.stat().st_size, group_rows)
+        segments = self._segments()
         if segments is None:  # without them, several threads would make other groups every time
             with one_thread(self.connection):
-                return self._write(values, self._read(types), target, group_rows, progress)
-        with self._served(segments):
+                return self._write(values, self._read(types), target, self._group_rows(), progress)
+        with self._served(segments, look):
             source = self._read(types, segments)
             return self._write(values, source, target, segments.rows, progress)
+
+    def _proven(self, readings: Mapping[str, Reading], facts: Sequence[ColumnFacts]) -> set[str]:
+        """Return the columns that these facts of each column allow to be read as their type."""
+        return {
+            name
+            for name, known in zip(self.dialect.columns, facts, strict=True)
+            if readings[name].is_proven(known)
+        }
+
+    def _segments(self) -> Segments | None:
+        size_bytes = self.screened.path.stat().st_size
+        return divide(self.screened.mark_starts, size_bytes, self._group_rows())
 
     def _write_fitting(
         self, readings: Mapping[str, Reading], target: Path, progress: Progress
@@ -110,9 +158,9 @@ class Conversion:
         )
 
     @contextmanager
-    def _served(self, segments: Segments) -> Iterator[None]:
+    def _served(self, segments: Segments, look: Callable[[bytes], None]) -> Iterator[None]:
         """Let DuckDB read the segments of the screened file."""
-        self.connection.register_filesystem(SegmentFiles(self.screened.path, segments))
+        self.connection.register_filesystem(SegmentFiles(self.screened.path, segments, look))
         try:
             yield
         finally:

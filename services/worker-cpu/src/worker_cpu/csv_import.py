@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import duckdb
+
 from contracts.errors import RejectedError
 from contracts.schemas import ColumnProfile, QuarantinedLine
 from worker_cpu.conversion import Conversion
 from worker_cpu.dialect import Dialect, detect_dialect
-from worker_cpu.encoding import UTF_8, detect_encoding, utf8_chunks
+from worker_cpu.encoding import UTF_8, declared_encoding, detect_encoding, utf8_chunks
 from worker_cpu.engine import Engine
+from worker_cpu.one_pass import survey
 from worker_cpu.profiling import profile_columns, write_profile
 from worker_cpu.progress import Progress
 from worker_cpu.quarantine import QuarantineWriter, merge_quarantines, preview
@@ -21,6 +24,8 @@ DATA: Final = "data.parquet"
 QUARANTINE: Final = "quarantine.csv"
 PROFILE: Final = "profile.json"
 
+_MALFORMED: Final = "malformed_lines.csv"
+_MISFIT: Final = "misfit_lines.csv"
 _DIALECT_SAMPLE_BYTES: Final = 64 * 1024
 
 
@@ -48,28 +53,85 @@ def import_csv(
         RuntimeError: the counts do not agree, so something was lost on the way: a bug.
 
     """
-    encoding = detect_encoding(source)
-    dialect = detect_dialect(_beginning(source, encoding), max_columns)
-    screened = _screen(source, encoding, dialect, scratch, progress)
     with engine.connect(scratch) as connection:
-        with QuarantineWriter(scratch / "misfit_lines.csv") as misfits:
-            conversion = Conversion(connection, screened, dialect, scratch)
-            clean = conversion.run(scratch / DATA, misfits, progress)
+        run = _Run(source, scratch, connection, max_columns, progress)
+        done = run.at_once() or run.step_by_step()
         columns = profile_columns(connection, scratch / DATA)
     write_profile(columns, scratch / PROFILE)
-    faulty = [scratch / "malformed_lines.csv", scratch / "misfit_lines.csv"]
+    faulty = [path for path in (scratch / _MALFORMED, scratch / _MISFIT) if path.exists()]
     quarantined = merge_quarantines(faulty, scratch / QUARANTINE)
-    _check(screened.records, clean, quarantined)
+    _check(done.records, done.clean, quarantined)
     return CsvImport(
         folder=scratch,
-        encoding=encoding,
-        dialect=dialect,
-        rows_in=screened.records,
-        rows_clean=clean,
+        encoding=done.encoding,
+        dialect=done.dialect,
+        rows_in=done.records,
+        rows_clean=done.clean,
         rows_quarantined=quarantined,
         columns=columns,
         quarantine_preview=preview(scratch / QUARANTINE),
     )
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """What was found on the way to DATA, and how many records: in the file, and clean ones."""
+
+    encoding: str
+    dialect: Dialect
+    records: int
+    clean: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The two ways from a CSV to DATA, which lead to the same."""
+
+    source: Path
+    scratch: Path
+    connection: duckdb.DuckDBPyConnection
+    max_columns: int
+    progress: Progress
+
+    def at_once(self) -> _Converted | None:
+        """Convert what seems to be UTF-8 without fault or quotes; None if it was not."""
+        if declared_encoding(self.source):
+            return None
+        try:
+            dialect = self._dialect(UTF_8)
+        except RejectedError:  # perhaps in another encoding it is fine
+            return None
+        shape = RecordShape(dialect.delimiter, dialect.columns)
+        presumed = survey(self.source, shape, self.scratch, has_header=dialect.has_header)
+        if presumed is None:
+            return None
+        conversion = Conversion(self.connection, presumed, dialect, self.scratch)
+        clean = conversion.run_presumed(self.scratch / DATA, self.progress)
+        return None if clean is None else _Converted(UTF_8, dialect, presumed.records, clean)
+
+    def step_by_step(self) -> _Converted:
+        """Screen the file, then convert what is well-formed."""
+        encoding = detect_encoding(self.source)
+        dialect = self._dialect(encoding)
+        screened = self._screened(encoding, dialect)
+        with QuarantineWriter(self.scratch / _MISFIT) as misfits:
+            conversion = Conversion(self.connection, screened, dialect, self.scratch)
+            clean = conversion.run(self.scratch / DATA, misfits, self.progress)
+        return _Converted(encoding, dialect, screened.records, clean)
+
+    def _dialect(self, encoding: str) -> Dialect:
+        return detect_dialect(_beginning(self.source, encoding), self.max_columns)
+
+    def _screened(self, encoding: str, dialect: Dialect) -> Screened:
+        with QuarantineWriter(self.scratch / _MALFORMED) as faults:
+            screening = Screening(
+                RecordShape(dialect.delimiter, dialect.columns),
+                self.source if encoding == UTF_8 else None,
+                self.scratch,
+                faults,
+                has_header=dialect.has_header,
+            )
+            return screening.run(_watched_chunks(self.source, encoding, self.progress))
 
 
 def _beginning(source: Path, encoding: str) -> str:
@@ -83,21 +145,6 @@ def _beginning(source: Path, encoding: str) -> str:
     if len(chunk) <= _DIALECT_SAMPLE_BYTES:
         return text
     return text[: text.rfind("\n") + 1] or text
-
-
-def _screen(
-    source: Path, encoding: str, dialect: Dialect, scratch: Path, progress: Progress
-) -> Screened:
-    shape = RecordShape(dialect.delimiter, dialect.columns)
-    with QuarantineWriter(scratch / "malformed_lines.csv") as faults:
-        screening = Screening(
-            shape,
-            source if encoding == UTF_8 else None,
-            scratch,
-            faults,
-            has_header=dialect.has_header,
-        )
-        return screening.run(_watched_chunks(source, encoding, progress))
 
 
 def _watched_chunks(source: Path, encoding: str, progress: Progress) -> Iterator[bytes]:

@@ -51,6 +51,19 @@ def detect_encoding(path: Path) -> str:
         RejectedError: it is no text at all.
 
     """
+    if declared := declared_encoding(path):
+        return declared
+    offset = _first_suspect(path)
+    return UTF_8 if offset is None else _judge(_lines_at(path, offset))
+
+
+def declared_encoding(path: Path) -> str | None:
+    """Return the encoding that a file's first bytes show; None if only all of them can tell.
+
+    Raises:
+        RejectedError: it is no text at all.
+
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     _refuse_known_binary(head)
@@ -60,8 +73,7 @@ def detect_encoding(path: Path) -> str:
     if wide := _wide_without_mark(head):
         return wide
     _refuse_control_characters(head)
-    offset = _first_suspect(path)
-    return UTF_8 if offset is None else _judge(_lines_at(path, offset))
+    return None
 
 
 def utf8_chunks(path: Path, encoding: str) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_cpu.column_facts import PAD_BYTES, ColumnFacts, column_facts
+from worker_cpu.column_facts import PAD, PAD_BYTES, ColumnFacts, column_facts
 from worker_cpu.records import MAX_RECORD_BYTES, RecordShape
 
 _NEWLINE: Final = ord("\n")
@@ -40,6 +40,7 @@ def perfect_block(
     if b"\r" in block or b"\0" in block:
         return None
     padded = np.empty(PAD_BYTES + len(block), np.uint8)
+    padded[:PAD_BYTES] = PAD
     padded[PAD_BYTES:] = np.frombuffer(block, np.uint8)
     data = padded[PAD_BYTES:]
     quotes = np.flatnonzero(data == _QUOTE) if b'"' in block else np.empty(0, np.int64)
@@ -65,7 +66,7 @@ def _separators(data: _Bytes, quotes: _Places, shape: RecordShape) -> _Places | 
     found = data == shape.delimiter[0]
     found |= data == _NEWLINE
     separators = _outside(np.flatnonzero(found), quotes)
-    ends_record = data[separators] == _NEWLINE
+    ends_record = data.take(separators) == _NEWLINE
     records = np.count_nonzero(ends_record)
     width = len(shape.columns)
     whole = len(separators) - int(np.argmax(ends_record[::-1])) if records else 0
