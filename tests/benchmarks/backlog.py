@@ -244,10 +244,11 @@ def measure_pace(watch: Watch, pids: Iterable[int], warm_up: int, count: int) ->
     before, cpu, idle = watch.count, _cpu_of(pids), _idle_seconds()
     end = watch.wait_for(before + count)
     jobs, seconds = watch.count - before, end - begin
+    idle_share = (_idle_seconds() - idle) / seconds / (os.cpu_count() or 1)
     return Pace(
         jobs_per_second=jobs / seconds,
         cpu_ms_per_job=(_cpu_of(pids) - cpu) * 1000 / jobs,
-        busy_share=1 - (_idle_seconds() - idle) / seconds / (os.cpu_count() or 1),
+        busy_share=max(0.0, 1 - idle_share),  # the kernel counts in hundredths of a second
     )
 
 
