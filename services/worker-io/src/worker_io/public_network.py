@@ -94,8 +94,13 @@ class PublicNetwork:
         if lookup is None:
             lookup = asyncio.ensure_future(self._resolve(host, port))
             self._lookups[host, port] = lookup
-            lookup.add_done_callback(lambda _: self._lookups.pop((host, port)))
+            lookup.add_done_callback(lambda done: self._answered((host, port), done))
         return await asyncio.shield(lookup)
+
+    def _answered(self, name: tuple[str, int], lookup: "asyncio.Future[list[str]]") -> None:
+        del self._lookups[name]
+        if not lookup.cancelled():
+            lookup.exception()  # who asked may have gone: nobody else would look
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
