@@ -1,14 +1,16 @@
 """The systems whose submissions are compared: ours and the peers, each with what it promises."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from benchmarks.load import Request
+from benchmarks.measure import Row, Table
 from benchmarks.ours import Api, our_api
 from benchmarks.peer import Peer
+from benchmarks.samples import Sample
 from integration.place import Place
 
 CELERY: Final = Peer("celery")
@@ -29,6 +31,36 @@ TASKIQ_DURABILITY: Final = "no record; quorum queue, on disk and confirmed befor
 _SUM: Final = json.dumps({"a": 2, "b": 3})
 
 
+class Side(Protocol):
+    """One side of a comparison of submissions."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def durability(self) -> str:
+        """Say what of an accepted job survives."""
+
+
+def durability_table(
+    heading: str, sides: Sequence[Side], columns: Mapping[str, Mapping[str, Sample]]
+) -> Table:
+    """Return a table of sides, ours first, with what of an accepted job survives beside figures.
+
+    `columns` has the figures by the column's title and the side's name.
+    """
+    rows = [
+        Row(
+            side.name,
+            (*(samples[side.name] for samples in columns.values()), side.durability),
+            ours=side is sides[0],
+        )
+        for side in sides
+    ]
+    return Table((heading, *columns, "What of a job survives"), rows)
+
+
 @dataclass(frozen=True)
 class System:
     """An API that accepts jobs, how to start it and where it takes them."""
@@ -38,10 +70,6 @@ class System:
     """What of an accepted job survives."""
     start: Callable[[Place], AbstractContextManager[Api]] = field(repr=False)
     path: str = "/jobs"
-
-    @property
-    def ours(self) -> bool:
-        return self.name == OURS
 
     def request(self, api: Api) -> Request:
         """Return the submission of one trivial job."""

@@ -11,7 +11,7 @@ from typing import Final
 import httpx2
 
 from benchmarks.bench import Bench, Servers
-from benchmarks.measure import Bars, Measure, Outcome, Row, Table, Verdict, at_least
+from benchmarks.measure import Bars, Measure, Outcome, Verdict, at_least
 from benchmarks.ours import Api, our_api
 from benchmarks.processes import cpu_seconds
 from benchmarks.rounds import in_turn
@@ -24,6 +24,7 @@ from benchmarks.systems import (
     TASKIQ,
     TASKIQ_DURABILITY,
     celery_over_redis,
+    durability_table,
 )
 from integration.place import Place
 
@@ -94,7 +95,11 @@ def run(bench: Bench) -> Outcome:
     }
     return Outcome(
         verdicts=_verdicts(rates),
-        tables=[_table(rates, costs)],
+        tables=[
+            durability_table(
+                "Side", _SIDES, {"Accepted": rates, "API's processor time a job": costs}
+            )
+        ],
         plots=[Bars("batches", "Jobs accepted through batches", rates)],
         notes=[_SMALLER_BATCH],
     )
@@ -127,20 +132,6 @@ def _post_batch(client: httpx2.Client, side: _Side, count: int) -> float:
 def _verdicts(rates: Mapping[str, Sample]) -> list[Verdict]:
     best = max(_OVER_REDIS, _OVER_RABBITMQ, key=lambda name: rates[name].median)
     return [at_least(5, 4, f"≥ 5 × {best}", rates[OURS].over(rates[best]))]
-
-
-def _table(rates: Mapping[str, Sample], costs: Mapping[str, Sample]) -> Table:
-    return Table(
-        ("Side", "Accepted", "API's processor time a job", "What of a job survives"),
-        [
-            Row(
-                side.name,
-                (rates[side.name], costs[side.name], side.durability),
-                ours=side.name == OURS,
-            )
-            for side in _SIDES
-        ],
-    )
 
 
 MEASURE: Final = Measure(

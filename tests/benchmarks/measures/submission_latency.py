@@ -6,10 +6,10 @@ from typing import Final
 
 from benchmarks.bench import Bench, Servers
 from benchmarks.load import Measured, open_loop, refusals
-from benchmarks.measure import Bars, Measure, Outcome, Row, Table, Verdict, at_most
+from benchmarks.measure import Bars, Measure, Outcome, Verdict, at_most
 from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample, percentile
-from benchmarks.systems import OURS, SYSTEMS, System
+from benchmarks.systems import OURS, SYSTEMS, System, durability_table
 
 _RATE: Final = 200
 _SECONDS: Final = 10
@@ -31,26 +31,12 @@ def run(bench: Bench) -> Outcome:
     )
     return Outcome(
         verdicts=_verdicts(p99),
-        tables=[_table(p50, p99, longest)],
+        tables=[durability_table("System", SYSTEMS, {"p50": p50, "p99": p99, "Longest": longest})],
         plots=[
             Bars("submission-p99", f"p99 of a POST at {_RATE}/s", p99, goal=_LIMIT_MS),
             Bars("submission-p50", f"p50 of a POST at {_RATE}/s", p50),
         ],
         notes=refusals(measured),
-    )
-
-
-def _table(*columns: Mapping[str, Sample]) -> Table:
-    return Table(
-        ("System", "p50", "p99", "Longest", "What of a job survives"),
-        [
-            Row(
-                system.name,
-                (*(column[system.name] for column in columns), system.durability),
-                ours=system.ours,
-            )
-            for system in SYSTEMS
-        ],
     )
 
 

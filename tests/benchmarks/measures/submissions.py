@@ -6,10 +6,10 @@ from typing import Final
 
 from benchmarks.bench import Bench, Servers
 from benchmarks.load import Measured, closed_loop, refusals
-from benchmarks.measure import Bars, Measure, Outcome, Row, Table, Verdict, at_least, at_most
+from benchmarks.measure import Bars, Measure, Outcome, Verdict, at_least, at_most
 from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample
-from benchmarks.systems import DEMO, OURS, SYSTEMS, System
+from benchmarks.systems import DEMO, OURS, SYSTEMS, System, durability_table
 
 _CLIENTS: Final = 256
 _SECONDS: Final = 6
@@ -31,7 +31,11 @@ def run(bench: Bench) -> Outcome:
     }
     return Outcome(
         verdicts=_verdicts(rates, costs),
-        tables=[_table(rates, costs)],
+        tables=[
+            durability_table(
+                "System", SYSTEMS, {"Accepted": rates, "API's processor time a job": costs}
+            )
+        ],
         plots=[
             Bars("submissions", "Jobs accepted by one API process", rates),
             Bars("submission-cpu", "Processor time of the API for each job", costs),
@@ -70,20 +74,6 @@ def _verdicts(rates: Mapping[str, Sample], costs: Mapping[str, Sample]) -> list[
         at_most(0.4, 2, "≤ 0.4 × the demo pattern's processor time", cost.over(costs[DEMO])),
         at_most(0.75, 2, f"≤ 0.75 × the best other's ({cheapest})", cost.over(costs[cheapest])),
     ]
-
-
-def _table(rates: Mapping[str, Sample], costs: Mapping[str, Sample]) -> Table:
-    return Table(
-        ("System", "Accepted", "API's processor time a job", "What of a job survives"),
-        [
-            Row(
-                system.name,
-                (rates[system.name], costs[system.name], system.durability),
-                ours=system.ours,
-            )
-            for system in SYSTEMS
-        ],
-    )
 
 
 MEASURE: Final = Measure(

@@ -11,7 +11,7 @@ import httpx2
 
 from benchmarks.bench import Bench, Servers
 from benchmarks.load import Measured, Request, closed_loop, refusals
-from benchmarks.measure import Bars, Measure, Outcome, Row, Table, Verdict, at_most
+from benchmarks.measure import Bars, Measure, Outcome, Verdict, at_most
 from benchmarks.ours import Api, our_api, our_workers
 from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample, percentile
@@ -22,6 +22,7 @@ from benchmarks.systems import (
     REDIS_DURABILITY,
     TASKIQ,
     TASKIQ_DURABILITY,
+    durability_table,
 )
 from contracts.lanes import Lane
 from integration.place import Place
@@ -109,7 +110,7 @@ def run(bench: Bench) -> Outcome:
     )
     return Outcome(
         verdicts=_verdicts(p50),
-        tables=[_table(p50, p99)],
+        tables=[durability_table("Side", _SIDES, {"p50": p50, "p99": p99})],
         plots=[Bars("waiting", "From a POST to its job's result, p50", p50, goal=_LIMIT_MS)],
         notes=refusals(measured),
     )
@@ -134,20 +135,6 @@ def _verdicts(p50: Mapping[str, Sample]) -> list[Verdict]:
         at_most(_LIMIT_MS, 5, f"p50 ≤ {_LIMIT_MS} ms", ours),
         at_most(1, 5, "p50 below every peer's", ours.over(best)),
     ]
-
-
-def _table(p50: Mapping[str, Sample], p99: Mapping[str, Sample]) -> Table:
-    return Table(
-        ("Side", "p50", "p99", "What of a job survives"),
-        [
-            Row(
-                side.name,
-                (p50[side.name], p99[side.name], side.durability),
-                ours=side is _SIDES[0],
-            )
-            for side in _SIDES
-        ],
-    )
 
 
 MEASURE: Final = Measure(
