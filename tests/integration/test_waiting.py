@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from redis.asyncio import Redis
 
+from api import waiting
+from api.errors import ResultsUnavailable
 from api.job_store import JobStore
 from api.waiting import StateChanges
 from contracts.records import FAILURE_STATE, STARTED_STATE, SUCCESS_STATE, meta_key
@@ -114,3 +116,55 @@ async def test_waiters_leave_no_subscription_behind(changes: StateChanges, serve
         assert await announce(server, "task-1", STARTED_STATE) == 1
     async with changes.watch(["task-3"]):  # its subscription comes after what was left
         assert await announce(server, "task-1", STARTED_STATE) == 0
+
+
+async def subscribed_again(changes: StateChanges) -> None:
+    """Return as soon as somebody can wait."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with suppress(ResultsUnavailable):
+                async with changes.watch(["again"]):
+                    return
+
+
+async def come_and_go(changes: StateChanges, number: int) -> None:
+    while True:
+        with suppress(ResultsUnavailable):
+            async with changes.watch([f"task-{number}", f"task-{number + 1}"]):
+                await asyncio.sleep(0.001 * number)
+
+
+async def test_connection_that_is_killed_while_waiters_come_and_go_is_replaced(
+    changes: StateChanges, server: Redis
+) -> None:
+    coming = [asyncio.create_task(come_and_go(changes, number)) for number in range(10)]
+    for _ in range(20):
+        await subscribed_again(changes)
+        await server.client_kill_filter(_type="pubsub")
+    for task in coming:
+        task.cancel()
+    await asyncio.gather(*coming, return_exceptions=True)
+    async with changes.watch(["task"]) as changed:
+        await announce(server, "task", SUCCESS_STATE)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await changed.wait()
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+async def test_half_open_connection_is_replaced(
+    result_url: str, server: Redis, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
+) -> None:
+    """Nobody says that it is dead: it leaves a subscription, or else a ping, without an answer."""
+    monkeypatch.setattr(waiting, "_PING_SECONDS", 30 if is_used else 0.1)
+    with Proxy(result_url) as proxy:
+        async with listening(proxy.url) as changes, changes.watch(["task"]) as changed:
+            proxy.freeze()
+            if is_used:
+                await subscribed_again(changes)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await changed.wait()  # it may have missed something
+            async with changes.watch(["other"]):  # all is subscribed to by then
+                changed.clear()
+                await announce(server, "task", SUCCESS_STATE)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await changed.wait()
