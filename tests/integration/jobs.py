@@ -22,6 +22,7 @@ from contracts.records import (
     record_key,
     requeues_key,
     running_key,
+    unconfirmed_key,
 )
 from contracts.tasks import TaskSpec
 from contracts.wire import JobMessage, build_message, create_celery
@@ -67,7 +68,14 @@ class Jobs:
 
     def ids(self) -> set[str]:
         """Return the ids of all jobs that have a record."""
-        keys = self.redis.keys(record_key("*"))
+        return self._ids(record_key("*"))
+
+    def unsettled(self) -> set[str]:
+        """Return the ids of jobs of which no API knows yet whether the broker has them."""
+        return self._ids(unconfirmed_key("*"))
+
+    def _ids(self, pattern: str) -> set[str]:
+        keys = self.redis.keys(pattern)
         assert isinstance(keys, list)
         return {str(key, "ascii").rpartition(":")[2] for key in keys if isinstance(key, bytes)}
 

@@ -29,7 +29,7 @@ from api.services import Services, open_services
 from api.settings import ApiSettings
 from api.submission import Submission
 from contracts.lanes import LANE_QUEUES, Lane
-from contracts.records import JobRecord, JobState, unconfirmed_key
+from contracts.records import JobRecord, JobState
 from contracts.schemas import DrawArgs, SumArgs
 from contracts.tasks import DRAW_NUMBER, SUM_NUMBERS
 from integration.broker import Broker, headers_of
@@ -258,7 +258,7 @@ async def test_connection_that_dies_tells_everybody_who_waits(
             unknown = {o.members["job_id"] for o in outcomes if isinstance(o, OutcomeUnknown)}
             assert len(unknown) == 700
             assert unknown <= jobs.ids()
-            assert unsettled(jobs) == unknown
+            assert jobs.unsettled() == unknown
             proxy.restore()
             proxy.resume()
             await accepted_in_the_end(api)
@@ -398,7 +398,7 @@ async def test_broker_that_falls_silent_leaves_the_outcome_to_the_record(
             assert caught.value.members["job_id"] in jobs.ids()
             proxy.resume()
             assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) >= 2)
-            assert await asyncio.to_thread(eventually, lambda: not unsettled(jobs))
+            assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled())
 
 
 async def test_job_whose_message_was_lost_is_queued_once_the_broker_is_back(
@@ -411,10 +411,10 @@ async def test_job_whose_message_was_lost_is_queued_once_the_broker_is_back(
             with pytest.raises(OutcomeUnknown) as caught:
                 await submit(api, SUM)
             proxy.cut()  # what it held back is gone
-            assert unsettled(jobs) == {caught.value.members["job_id"]}
+            assert jobs.unsettled() == {caught.value.members["job_id"]}
             proxy.restore()
             proxy.resume()
-            assert await asyncio.to_thread(eventually, lambda: not unsettled(jobs), 30)
+            assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled(), 30)
     assert broker.ready(QUEUE) == 2
 
 
@@ -428,9 +428,9 @@ async def test_job_whose_outcome_is_unknown_is_settled_by_the_next_process(
             with pytest.raises(OutcomeUnknown):
                 await submit(api, SUM)
             proxy.cut()
-    assert unsettled(jobs)
+    assert jobs.unsettled()
     async with api_in(place):
-        assert await asyncio.to_thread(eventually, lambda: not unsettled(jobs), 30)
+        assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled(), 30)
     assert broker.ready(QUEUE) == 2
 
 
@@ -462,12 +462,6 @@ async def test_connection_that_fell_silent_is_given_up_and_the_next_job_gets_ano
                 await submit(api, SUM)
             await accepted_in_the_end(api)
     assert broker.ready(QUEUE) >= 2
-
-
-def unsettled(jobs: Jobs) -> set[str]:
-    found = jobs.redis.keys(unconfirmed_key("*"))
-    assert isinstance(found, list)
-    return {str(key, "ascii").rpartition(":")[2] for key in found if isinstance(key, bytes)}
 
 
 async def test_redis_that_comes_back_is_used_again(place: Place, broker: Broker) -> None:

@@ -72,8 +72,8 @@ class Settlement:
             try:
                 await self._withdraw()
                 await self._settle_all()
-            except ApiError as exc:
-                logger.warning("%d jobs to settle: %s", len(self._unsettled), exc.detail)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, jobs wait to be settled
+                logger.warning("%d jobs to settle: %s", len(self._unsettled), exc)
             if not self._unsettled and not self._unwithdrawn:
                 self._wake.clear()
                 continue
