@@ -66,7 +66,8 @@ chaos: $(READY) ## Break everything on purpose, and write docs/RELIABILITY.md
 
 .PHONY: bench
 bench: $(READY) ## Measure everything against its peers, and write docs/BENCHMARKS.md
-	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(BENCH_ONLY),--only $(BENCH_ONLY))
+	PYTHONPATH=tests $(BIN)/python -m benchmarks \
+		$(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(if $(BENCH_AGAIN),--again)
 
 .PHONY: check
 check: $(READY) ## Check format, lint, types, imports, unit tests, secrets and known vulnerabilities

@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks import machine
+from benchmarks import last_run, machine
 from benchmarks.bench import Bench
 from benchmarks.catalogue import MEASURES
+from benchmarks.last_run import Run
 from benchmarks.measure import Measure
 from benchmarks.peer import peers_packages
 from benchmarks.report import Section, write
@@ -29,6 +30,7 @@ def main() -> int:
     # Ends what was started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     measures = _chosen(options.only)
+    last = last_run.load() if options.again else None
     started, stolen = time.monotonic(), machine.stolen_seconds()
     with TemporaryDirectory(prefix="twinlane-bench-") as folder:
         bench = Bench(
@@ -43,9 +45,15 @@ def main() -> int:
     run |= {"Peers": peers_packages(), **bench.versions}
     run["Duration"] = f"{minutes:.0f} minutes"
     run["Kept by the host"] = f"{machine.stolen_seconds() - stolen:.1f} s of processor time"
-    out = options.out or (_TRIAL if options.quick or options.only or options.rounds else _DOCUMENT)
     run["Rounds"] = str(bench.rounds)
-    write(out, sections, run, quick=options.quick)
+    found = Run(sections, run)
+    if last:
+        found = last.with_again(sections, f"{run['Date']}, {run['Commit']}")
+    is_whole = last or not (options.quick or options.only or options.rounds)
+    if is_whole:
+        last_run.save(found)
+    out = options.out or (_DOCUMENT if is_whole else _TRIAL)
+    write(out, found.sections, found.facts, quick=options.quick)
     _say(f"{len(sections)} measures in {minutes:.1f} minutes, written: {out}")
     return int(any(section.outcome is None for section in sections))
 
@@ -56,6 +64,11 @@ def _options() -> argparse.Namespace:
         "--only", type=_numbers, metavar="1,5", help="goals to measure; default all"
     )
     parser.add_argument("--quick", action="store_true", help="one short round, to try the measures")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="with --only: put these goals into the document of the last whole run",
+    )
     parser.add_argument("--rounds", type=int, help=f"of each side; default {_ROUNDS}")
     parser.add_argument(
         "--out",

@@ -24,6 +24,8 @@ import uvloop
 from benchmarks.processes import cpu_seconds
 from local_stack.programs import basic_env, tethered
 
+_PATIENCE_SECONDS: Final = 30
+"""What comes later than so long after the measured time is no answer."""
 _GRACE_SECONDS: Final = 60
 _TESTS: Final = Path(__file__).parents[1]
 _SHOWN_BYTES: Final = 120
@@ -255,7 +257,8 @@ async def generate(load: Load) -> Measured:
     watch = Stopwatch(time.monotonic() + load.warm_up_seconds, load.seconds)
     taken = asyncio.create_task(_cpu_within(watch, load.watched_pid))
     if load.rate is None:
-        await asyncio.gather(*(post_in_turn(connection, watch) for connection in connections))
+        clients = [asyncio.create_task(post_in_turn(each, watch)) for each in connections]
+        await until_answered(clients, watch)
     else:
         await post_at_rate(connections, watch, load.rate)
     cpu, own = await taken
@@ -316,7 +319,25 @@ async def post_at_rate(connections: Sequence[Connection], watch: Stopwatch, rate
         due = begin + number / rate
         await asyncio.sleep(due - watch.now())
         posts.append(asyncio.create_task(post(due)))
-    await asyncio.gather(*posts)
+    await until_answered(posts, watch)
+
+
+async def until_answered(posts: Sequence["asyncio.Task[None]"], watch: Stopwatch) -> None:
+    """Wait for all answers; those that do not come count as refused.
+
+    Raises:
+        LoadError: a connection was lost.
+
+    """
+    patience = watch.end - watch.now() + _PATIENCE_SECONDS
+    answered, silent = await asyncio.wait(
+        posts, timeout=patience, return_when=asyncio.FIRST_EXCEPTION
+    )
+    for post in answered:
+        post.result()
+    for post in silent:
+        post.cancel()
+    watch.refusals += [f"no answer for {_PATIENCE_SECONDS} s"] * len(silent)
 
 
 async def _cpu_within(watch: Stopwatch, pid: int | None) -> tuple[float, float]:

@@ -101,6 +101,7 @@ Written by `make bench`; do not edit. All sides of a comparison ran one after th
 round of the same run, on the machine named [at the end](#the-run), each round beginning with
 another side. A figure is the median of the rounds, with the lowest and the highest in brackets;
 the ratio of two sides is taken round by round. Ratios carry over to other machines, figures do not.
+Where the time goes when a goal is missed is in [PROFILES.md](PROFILES.md).
 
 Peers run in environments of their own, as `tests/benchmarks/peers` locks and configures them; how
 much each would lose when a machine dies is stated beside its figures. Servers, workers, APIs and

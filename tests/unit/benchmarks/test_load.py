@@ -55,9 +55,16 @@ def test_posts_that_wait_behind_a_stall_count_from_when_they_were_due() -> None:
 
 
 def test_answer_that_comes_after_the_time_counts_if_its_post_was_due_within() -> None:
-    server = Server(60.0)
+    server = Server(20.0)
     watch = run(lambda watch: post_at_rate([server], watch, rate=1))
-    assert watch.latencies == [60]
+    assert watch.latencies == [20]
+
+
+def test_post_that_is_never_answered_counts_as_refused_and_costs_no_other() -> None:
+    servers = [Server(), Server(3600.0)]
+    watch = run(lambda watch: post_at_rate(servers, watch, rate=4))
+    assert watch.latencies == pytest.approx([0, 0, 0])
+    assert watch.refusals == ["no answer for 30 s"]
 
 
 def test_rate_is_kept_however_slow_the_answers_are() -> None:
