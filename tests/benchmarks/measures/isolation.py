@@ -61,7 +61,7 @@ def run(bench: Bench) -> Outcome:
                 "overloaded": partial(celery.waits_overloaded, _PEER_SECONDS),
             }
             theirs = in_turn(sides, min(bench.rounds, _MOST_PEER_ROUNDS), bench.say)
-    return _outcome(ours, theirs, twinlane.overloads, bench.cores)
+    return _outcome(ours, theirs, twinlane, bench.cores)
 
 
 class _Twinlane:
@@ -74,6 +74,8 @@ class _Twinlane:
         self._heavy = 0
         self.overloads: list[float] = []
         """How many heavy jobs were there for each that was done, each time."""
+        self.refusals: list[str] = []
+        """What was answered to quick jobs that were not accepted."""
 
     def waits(self, seconds: float) -> Waits:
         """Submit quick jobs at a steady rate and return how long each waited."""
@@ -81,7 +83,10 @@ class _Twinlane:
         for due in _moments(seconds):
             time.sleep(max(0.0, due - time.monotonic()))
             answer = self._client.post("/v1/tasks/io.fetch_url/jobs", json=self._quick)
-            ids.append(answer.raise_for_status().json()["id"])
+            if answer.is_success:
+                ids.append(answer.json()["id"])
+            else:
+                self.refusals.append(f"{answer.status_code} {answer.json()['code']}")
         return [self._wait_of(job_id) for job_id in ids]
 
     def waits_overloaded(self, seconds: float) -> Waits:
@@ -221,7 +226,7 @@ def _moments(seconds: float) -> list[float]:
 def _outcome(
     ours: Mapping[str, list[Waits]],
     theirs: Mapping[str, list[Waits]],
-    overloads: list[float],
+    twinlane: _Twinlane,
     cores: int,
 ) -> Outcome:
     sides = {"Twinlane: two lanes": ours, "Celery: one queue, one worker": theirs}
@@ -238,14 +243,14 @@ def _outcome(
         for side in sides
         for percent in _PERCENTS
     }
-    twinlane = next(iter(sides))
+    our_side = next(iter(sides))
     return Outcome(
         verdicts=[
             at_most(
                 _GOAL,
                 11,
                 f"p{percent} of the wait overloaded ≤ {_GOAL} × unloaded",
-                ratios[twinlane, percent],
+                ratios[our_side, percent],
                 "The lanes share the cores, and with them their caches and the kernel's time to "
                 "change from one process to another: a quick job of a few milliseconds meets a "
                 "core that computes, and first takes it over.",
@@ -266,7 +271,7 @@ def _outcome(
                             *(samples[side, load, p] for p in _PERCENTS for load in ours),
                             *(ratios[side, p] for p in _PERCENTS),
                         ),
-                        ours=side == twinlane,
+                        ours=side == our_side,
                     )
                     for side in sides
                 ],
@@ -289,8 +294,9 @@ def _outcome(
                 f"{_RATE} quick jobs a second (a GET that is answered at once), from being "
                 f"accepted to being started. Twinlane's overload are {_HEAVY_JOBS:,} CSV samples "
                 f"of {_HEAVY_ROWS:,} rows to generate, process and import, "
-                f"{min(overloads):.0f} times or more what was done of them meanwhile. The cpu "
-                "lane's worker has the priority that deploy/local gives it."
+                f"{min(twinlane.overloads):.0f} times or more what was done of them meanwhile. The "
+                "cpu lane's worker has the priority that deploy/local gives it. "
+                f"{_told(twinlane.refusals)}"
             ),
             (
                 "Celery has one queue and one prefork worker with as many processes as cores, for "
@@ -301,6 +307,12 @@ def _outcome(
             ),
         ],
     )
+
+
+def _told(refusals: list[str]) -> str:
+    if not refusals:
+        return "All quick jobs were accepted."
+    return f"{len(refusals)} quick jobs were refused, the first with `{refusals[0]}`."
 
 
 MEASURE: Final = Measure(
