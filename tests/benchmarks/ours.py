@@ -58,8 +58,9 @@ def our_workers(
 def _worker(place: Place, lane: Lane, number: int, settings: dict[str, object]) -> Program:
     name = f"worker-{lane}-{number}"
     heartbeat = place.folder / f"{name}.heartbeat"
+    heartbeat.unlink(missing_ok=True)  # there may have been one of its name in this place
     scratch = place.folder / f"{name}.scratch"
-    scratch.mkdir()
+    scratch.mkdir(exist_ok=True)
     local: dict[str, object] = {
         "heartbeat_file": heartbeat,
         "scratch_folder": scratch,
