@@ -60,6 +60,24 @@ class Connection:
         """Say whether the server has not closed it, as far as is known here."""
         return not self._reader.at_eof() and not self._writer.is_closing()
 
+    async def is_silent(self) -> bool:
+        """Say whether the server has neither closed it nor said what nobody asked for.
+
+        If not, it is closed.
+        """
+        try:
+            async with asyncio.timeout(0):
+                await self._reader.read(1)
+        except TimeoutError:
+            return True
+        except OSError:  # it was reset
+            pass
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        self.close()
+        return False
+
     def is_done(self) -> bool:
         """Say whether an answer has come to its end and another call may follow; make it ready."""
         states = {self._http.our_state, self._http.their_state}
@@ -123,7 +141,7 @@ class Connections:
     async def _asked(
         self, origin: _Origin, target: str, headers: list[tuple[str, str]]
     ) -> tuple[Connection, h11.Response]:
-        kept = self._take(origin)
+        kept = await self._take(origin)
         if kept is not None:
             try:
                 return kept, await _ask(kept, target, headers)
@@ -139,15 +157,14 @@ class Connections:
         except OSError as exc:
             raise BrokenConnectionError(str(exc) or type(exc).__name__) from exc
 
-    def _take(self, origin: _Origin) -> Connection | None:
-        """Return the connection that was used last, of those that are still open."""
+    async def _take(self, origin: _Origin) -> Connection | None:
+        """Return the connection that was used last, of those that can be used again."""
         kept = self._kept.get(origin, [])
         while kept:
             connection = kept[-1]
             self._forget(origin, connection)
-            if connection.is_open():
+            if await connection.is_silent():
                 return connection
-            connection.close()
         return None
 
     def _keep(self, origin: _Origin, connection: Connection) -> None:
