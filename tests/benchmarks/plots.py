@@ -100,6 +100,8 @@ def _(plot: Curves, axes: Axes) -> None:
         )
         axes.set_ylabel(samples[0].unit, color=_MUTED, fontsize=9)
     axes.set_xscale("log" if plot.log_x else "linear")
+    if not plot.log_x:
+        axes.set_xticks(sorted({x for points in plot.lines.values() for x, _ in points}))
     axes.set_yscale("log" if plot.log_y else "linear")
     if not plot.log_y:
         axes.set_ylim(bottom=0)

@@ -68,10 +68,12 @@ def run(bench: Bench) -> Outcome:
         f"The import takes {cpu['process'].median:.2f} s of processor time for a million rows, the "
         f"bare COPY {cpu['copy'].median:.2f} s; what it does besides is named in the table."
     )
+    bare = rates["copy"].over(rates["pandas"])
+    bound = f"DuckDB's bare COPY is {bare} as fast as pandas itself, whose reader is Arrow's."
     return Outcome(
         verdicts=[
             at_least(0.7, 9, "≥ 0.7 × DuckDB's bare `COPY`", ours.over(rates["copy"]), more_work),
-            at_least(3, 9, "≥ 3 × pandas", ours.over(rates["pandas"]), more_work),
+            at_least(3, 9, "≥ 3 × pandas", ours.over(rates["pandas"]), bound),
             at_most(1, 9, "peak memory ≤ 1 GiB", peaks["process"]),
         ],
         tables=[

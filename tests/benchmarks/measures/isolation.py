@@ -251,9 +251,8 @@ def _outcome(
                 11,
                 f"p{percent} of the wait overloaded ≤ {_GOAL} × unloaded",
                 ratios[our_side, percent],
-                "The lanes share the cores, and with them their caches and the kernel's time to "
-                "change from one process to another: a quick job of a few milliseconds meets a "
-                "core that computes, and first takes it over.",
+                "The lanes share the machine's disk: RabbitMQ's fsync, without which it confirms "
+                "nothing, waits behind the files that the cpu lane writes.",
             )
             for percent in _PERCENTS
         ],

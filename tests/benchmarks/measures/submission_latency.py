@@ -55,7 +55,14 @@ def _verdicts(p99: Mapping[str, Sample]) -> list[Verdict]:
     lowest = min((name for name in p99 if name != OURS), key=lambda name: p99[name].median)
     return [
         at_most(_LIMIT_MS, 3, f"p99 ≤ {_LIMIT_MS} ms", ours),
-        at_most(1, 3, f"p99 below every peer's (the lowest: {lowest})", ours.over(p99[lowest])),
+        at_most(
+            1,
+            3,
+            f"p99 below every peer's (the lowest: {lowest})",
+            ours.over(p99[lowest]),
+            "A POST waits for Redis and then for RabbitMQ's disk, and their tails add up; of the "
+            "peers, none waits for both.",
+        ),
     ]
 
 
