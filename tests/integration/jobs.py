@@ -17,6 +17,7 @@ from contracts.records import (
     TaskMetas,
     attempts_key,
     cancel_key,
+    confirmed_key,
     derive_status,
     meta_key,
     record_key,
@@ -73,6 +74,10 @@ class Jobs:
     def unsettled(self) -> set[str]:
         """Return the ids of jobs of which no API knows yet whether the broker has them."""
         return self._ids(unconfirmed_key("*"))
+
+    def is_confirmed(self, job_id: str) -> bool:
+        """Say whether whoever submitted a job knows that the broker has it."""
+        return bool(self.redis.exists(confirmed_key(job_id)))
 
     def _ids(self, pattern: str) -> set[str]:
         keys = self.redis.keys(pattern)
