@@ -75,7 +75,10 @@ def _options() -> argparse.Namespace:
         type=Path,
         help="default: docs/BENCHMARKS.md for a whole run, .local/benchmarks otherwise",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.again and (options.quick or not options.only):
+        parser.error("--again needs --only, and whole rounds: it writes into the document")
+    return options
 
 
 def _numbers(text: str) -> frozenset[int]:
