@@ -1,51 +1,39 @@
 """The fast path against what it must equal: the same import with nothing proven, in one piece."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unit.worker_cpu.conversions import (
+    CENTS,
+    DAYS,
+    ENGINE,
+    FIELDS,
+    NASTY,
+    QUOTED,
+    WHOLE,
+    as_csv,
+    assert_same_as_unproven,
+    scratch,
+    screen,
+)
 from unit.worker_cpu.cpu_lane import CpuLane
 from worker_cpu import csv_import
-from worker_cpu.column_facts import NOTHING_KNOWN, ColumnFacts
-from worker_cpu.conversion import Conversion
+from worker_cpu.column_facts import ColumnFacts
 from worker_cpu.dialect import Dialect
-from worker_cpu.engine import Engine
 from worker_cpu.one_pass import DoubtError, Proof, survey
 from worker_cpu.perfection import perfect_block
-from worker_cpu.quarantine import QuarantineWriter, read_quarantine
 from worker_cpu.records import RecordShape
-from worker_cpu.screening import Screened, Screening
-from worker_cpu.segments import MARK_RECORDS, RecordMarks, divide
+from worker_cpu.screening import Screened
+from worker_cpu.segments import MARK_RECORDS, RecordIndex, RecordMarks, divide
 from worker_cpu.settings import WorkerCpuSettings
 from worker_cpu.tasks import CpuTasks
-
-ENGINE = Engine(memory_limit_bytes=128 * 1024 * 1024, threads=2)
-
-WHOLE = st.integers(0, 10**19).map(str)
-DAYS = st.dates().map(str) | st.sampled_from(["2025-02-30", "0999-01-01", "2025-13-01"])
-CENTS = st.decimals(0, 10**16, places=2).map(str)
-NASTY = st.sampled_from(
-    [
-        *("", "0", "00", "01", "-1", "+1", " 1", "1 ", "1e2", "1E2", "10e-1", "0x10", "0b1", "1_0"),
-        *("1.5", "1.", ".5", ".50", "1.999", "1.995", "1.500", "-0.50", "1e1.00", "0.50", "00.50"),
-        *("2025-1-5", " 2025-01-05", "2025-01-05 ", "2025/01/05", "20250105", "2025-01-0x"),
-        *("2025-01-05 10:00:00", "inf", "infinity", "nan", "true", "-", ".", "'", "é", "\u0661"),
-        *("9999999999", "999999999", "2147483648", "12345678", "123456789", "1234567890123456"),
-        *("123456789012345678", "1234567890123456789", " ", "\t", "\x1f", "\x7f", "\u00a0x", "x"),
-    ]
-)
-FIELDS = WHOLE | DAYS | CENTS | NASTY
-QUOTED = FIELDS.map('"{}"'.format) | st.sampled_from(['"a\nb"', '"a,b"', '"say ""x"""', '" "'])
 
 
 @st.composite
@@ -60,47 +48,6 @@ def columns_of_fields(draw: st.DrawFn) -> list[list[str]]:
             column[draw(st.integers(0, height - 1))] = draw(FIELDS | QUOTED)
         columns.append(column)
     return columns
-
-
-def as_csv(columns: list[list[str]]) -> bytes:
-    return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True)).encode()
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    with TemporaryDirectory() as name:
-        yield Path(name)
-
-
-def screen(source: Path, dialect: Dialect, folder: Path, chunks: list[bytes]) -> Screened:
-    shape = RecordShape(dialect.delimiter, dialect.columns)
-    with QuarantineWriter(folder / "malformed.csv") as faults:
-        screening = Screening(shape, source, folder, faults, has_header=dialect.has_header)
-        return screening.run(chunks)
-
-
-def convert(screened: Screened, dialect: Dialect, folder: Path) -> tuple[object, ...]:
-    with ENGINE.connect(folder) as connection:
-        with QuarantineWriter(folder / "misfit_lines.csv") as misfits:
-            conversion = Conversion(connection, screened, dialect, folder)
-            clean = conversion.run(folder / "data.parquet", misfits, lambda *_: None)
-        table = duckdb.read_parquet(str(folder / "data.parquet"))
-        return (
-            clean,
-            table.fetchall(),
-            table.types,
-            list(read_quarantine(folder / "misfit_lines.csv")),
-        )
-
-
-def assert_same_as_unproven(content: bytes, dialect: Dialect) -> None:
-    with scratch() as folder:
-        source = folder / "source.csv"
-        source.write_bytes(content)
-        screened = screen(source, dialect, folder, [content])
-        nothing = [NOTHING_KNOWN] * len(dialect.columns)
-        unproven = replace(screened, facts=nothing, mark_starts=[])
-        assert convert(screened, dialect, folder) == convert(unproven, dialect, folder)
 
 
 @settings(deadline=None, max_examples=30)
@@ -132,7 +79,8 @@ def test_facts_say_what_every_field_of_the_column_is(columns: list[list[str]]) -
         return  # looked at record by record, and with quotes nothing is proven
     for column, facts in zip(columns, perfect.facts, strict=True):
         fields = [field.encode() for field in column]
-        assert (facts.shortest, facts.longest) == (min(map(len, fields)), max(map(len, fields)))
+        assert facts.filled == all(fields)
+        assert facts.short == all_match(rb"(?s:.{0,9})", fields)
         assert facts.whole == all_match(rb"(0|[1-9]\d{0,17})?", fields)
         assert facts.iso_date == all_match(rb"([1-9]\d{3}-\d\d-\d\d)?", fields)
         assert facts.cents == all_match(rb"(?=.{4,18}$)\d+\.\d\d", fields)
@@ -299,9 +247,13 @@ def marks_of(lengths: list[int], *, has_header: bool) -> RecordMarks:
     return marks
 
 
+def index_of(marks: RecordMarks) -> RecordIndex:
+    return RecordIndex(Path("not read"), marks.size_bytes, marks.records, marks.starts)
+
+
 def test_segments_hold_equally_many_records_and_every_byte() -> None:
     marks = marks_of([5] + [10] * (5 * MARK_RECORDS + 1), has_header=True)
-    segments = divide(marks.starts, marks.size_bytes, most_rows=2 * MARK_RECORDS + 7)
+    segments = divide(index_of(marks), most_rows=2 * MARK_RECORDS + 7)
     assert segments is not None
     assert segments.rows == 2 * MARK_RECORDS
     size = 10 * segments.rows
@@ -311,11 +263,11 @@ def test_segments_hold_equally_many_records_and_every_byte() -> None:
 @pytest.mark.parametrize(("long", "rows"), [(1_000, 3 * MARK_RECORDS), (2_000, MARK_RECORDS)])
 def test_longer_records_make_segments_of_fewer(long: int, rows: int) -> None:
     marks = marks_of([long] * 6 * MARK_RECORDS, has_header=False)
-    segments = divide(marks.starts, marks.size_bytes, most_rows=100_000)
+    segments = divide(index_of(marks), most_rows=100_000)
     assert segments is not None
     assert segments.rows == rows
 
 
 def test_records_too_long_for_any_segment_are_not_divided() -> None:
     marks = marks_of([5_000] * 2 * MARK_RECORDS, has_header=False)
-    assert divide(marks.starts, marks.size_bytes, most_rows=100_000) is None
+    assert divide(index_of(marks), most_rows=100_000) is None

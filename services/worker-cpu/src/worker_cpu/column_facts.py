@@ -5,8 +5,9 @@ column of nothing but `[1-9][0-9]*` can be read as BIGINT without a look back at
 byte is found out how many digits end with it; the rest are comparisons at the ends of the fields.
 """
 
-import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, fields
+from operator import and_
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ PAD_BYTES: Final = 8
 PAD: Final = ord("\n")
 """What is there: no digit, so that the first field's digits are its own."""
 
+_SHORT: Final = 9
 _MOST_DIGITS: Final = 18
 _ISO_LENGTH: Final = len("2025-01-31")
 _CENTS_LENGTH: Final = len("0.99")
@@ -28,14 +30,17 @@ _SPACE: Final = ord(" ")
 
 _Places = NDArray[np.int64]
 _Bytes = NDArray[np.uint8]
+_Answers = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
     """What holds of every field of a column; without any field, everything does."""
 
-    shortest: int = sys.maxsize
-    longest: int = 0
+    filled: bool = True
+    """Not empty."""
+    short: bool = True
+    """At most 9 bytes."""
     whole: bool = True
     """Empty, `0` or digits that do not begin with 0; at most 18 of them."""
     iso_date: bool = True
@@ -47,25 +52,29 @@ class ColumnFacts:
 
     def __and__(self, other: "ColumnFacts") -> "ColumnFacts":
         """Return what holds of the fields of both."""
-        return ColumnFacts(
-            min(self.shortest, other.shortest),
-            max(self.longest, other.longest),
-            self.whole and other.whole,
-            self.iso_date and other.iso_date,
-            self.cents and other.cents,
-            self.visible and other.visible,
-        )
+        return ColumnFacts(*map(and_, astuple(self), astuple(other)))
 
 
-NOTHING_KNOWN: Final = ColumnFacts(0, sys.maxsize, False, False, False, False)  # noqa: FBT003
+NOTHING_KNOWN: Final = ColumnFacts(*[False] * len(fields(ColumnFacts)))
 
 
-def column_facts(
-    padded: _Bytes, separators: _Places, known: list[ColumnFacts]
-) -> list[ColumnFacts]:
+@dataclass(frozen=True, slots=True)
+class BlockFacts:
+    """What was found in a block."""
+
+    columns: list[ColumnFacts]
+    """Of each column, in all records but the outliers."""
+    outliers: list[int]
+    """The numbers of the records, from 0, that are not as all the others."""
+
+
+def block_facts(
+    padded: _Bytes, separators: _Places, known: list[ColumnFacts], most_outliers: int
+) -> BlockFacts:
     """Return the facts of each column of a block; what is `known` to be false is not looked at.
 
-    `separators` are the ends of the fields, record by record, in the block after its PAD_BYTES.
+    `separators` are the ends of the fields, record by record, in the block after its PAD_BYTES. A
+    fact that is false of at most so many records makes outliers of them, and stays.
     """
     ends = np.add(separators.reshape(-1, len(known)).T, PAD_BYTES, order="C")
     starts = np.empty_like(ends)
@@ -73,21 +82,28 @@ def column_facts(
     starts[0, 1:] = ends[-1, :-1] + 1
     starts[1:] = ends[:-1] + 1
     lengths = ends - starts
-    sizes = list(zip(lengths.min(axis=1).tolist(), lengths.max(axis=1).tolist(), strict=True))
-    runs = _digit_runs(padded, _longest_number(sizes, known))
     first = padded.take(starts)
-    return [
-        _facts(_Fields(padded, runs, first[index], ends[index], lengths[index], *size), column)
-        for index, (size, column) in enumerate(zip(sizes, known, strict=True))
+    runs = _digit_runs(padded, _longest_number(lengths.max(axis=1), known))
+    outlying = np.zeros(len(ends[0]), np.bool_)
+    columns = [
+        _facts(
+            _Fields(padded, runs, first[index], ends[index], lengths[index]),
+            column,
+            most_outliers,
+            outlying,
+        )
+        for index, column in enumerate(known)
     ]
+    return BlockFacts(columns, np.flatnonzero(outlying).tolist())
 
 
-def _longest_number(sizes: list[tuple[int, int]], known: list[ColumnFacts]) -> int:
+def _longest_number(lengths: _Places, known: list[ColumnFacts]) -> int:
+    """Return the length up to which runs of digits are looked for, given the longest fields."""
     return max(
         (
-            longest
-            for (_, longest), column in zip(sizes, known, strict=True)
-            if longest <= _MOST_DIGITS and (column.whole or column.iso_date or column.cents)
+            min(longest, _MOST_DIGITS)
+            for longest, column in zip(lengths.tolist(), known, strict=True)
+            if column.whole or column.iso_date or column.cents
         ),
         default=0,
     )
@@ -105,7 +121,7 @@ def _digit_runs(padded: _Bytes, most: int) -> _Bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """The fields of one column in a block."""
+    """The fields of one column in a block; what is asked of them is answered for each."""
 
     padded: _Bytes
     runs: _Bytes
@@ -113,71 +129,73 @@ class _Fields:
     """The first byte of each; of an empty one, the separator after it."""
     ends: _Places
     lengths: _Places
-    shortest: int
-    longest: int
 
-    def have_digits(self, count: int | _Places, back: int) -> bool:
-        """Say whether just `count` digits end `back` bytes before the end of each."""
-        return bool((self.runs.take(self.ends - back - 1) == count).all())
+    def digits(self, count: int | _Places, back: int) -> _Answers:
+        """Say whether just `count` digits end `back` bytes before the end."""
+        answers: _Answers = self.runs.take(self.ends - back - 1) == count
+        return answers
 
-    def have(self, byte: int, back: int) -> bool:
-        """Say whether that byte is `back` bytes before the end of each."""
-        return bool((self.padded.take(self.ends - back - 1) == byte).all())
+    def byte(self, byte: int, back: int) -> _Answers:
+        """Say whether that byte is `back` bytes before the end."""
+        answers: _Answers = self.padded.take(self.ends - back - 1) == byte
+        return answers
+
+    def filled(self) -> _Answers:
+        return self.lengths > 0
+
+    def short(self) -> _Answers:
+        return self.lengths <= _SHORT
+
+    def whole(self) -> _Answers:
+        leading_zero = (self.first == _ZERO) & (self.lengths > 1)
+        digits = self.digits(self.lengths, 0)
+        answers: _Answers = digits & (self.lengths <= _MOST_DIGITS) & ~leading_zero
+        return answers
+
+    def iso_date(self) -> _Answers:
+        hyphens = self.byte(_HYPHEN, 2) & self.byte(_HYPHEN, 5)
+        digits = self.digits(2, 0) & self.digits(2, 3) & self.digits(4, 6)
+        full = (self.lengths == _ISO_LENGTH) & hyphens & digits & (self.first != _ZERO)
+        answers: _Answers = full | (self.lengths == 0)
+        return answers
+
+    def cents(self) -> _Answers:
+        sized = (self.lengths >= _CENTS_LENGTH) & (self.lengths <= _MOST_DIGITS)
+        digits = self.digits(2, 0) & self.digits(self.lengths - 3, 3)
+        return sized & self.byte(_POINT, 2) & digits
+
+    def visible(self) -> _Answers:
+        answers: _Answers = (self.first > _SPACE) & (self.first != _QUOTE) & (self.lengths > 0)
+        return answers
 
 
-def _facts(fields: _Fields, known: ColumnFacts) -> ColumnFacts:
+_ASK: Final[dict[str, Callable[[_Fields], _Answers]]] = {
+    "filled": _Fields.filled,
+    "short": _Fields.short,
+    "whole": _Fields.whole,
+    "iso_date": _Fields.iso_date,
+    "cents": _Fields.cents,
+    "visible": _Fields.visible,
+}
+
+
+def _facts(
+    column: _Fields, known: ColumnFacts, most_outliers: int, outlying: _Answers
+) -> ColumnFacts:
+    """Return the facts of a column; where one has outliers, they are marked as `outlying`."""
     return ColumnFacts(
-        fields.shortest,
-        fields.longest,
-        whole=known.whole and _whole(fields),
-        iso_date=known.iso_date and _iso_date(fields),
-        cents=known.cents and _cents(fields),
-        visible=known.visible and _visible(fields),
+        **{
+            name: getattr(known, name) and _holds(ask(column), most_outliers, outlying)
+            for name, ask in _ASK.items()
+        }
     )
 
 
-def _whole(fields: _Fields) -> bool:
-    return (
-        fields.longest <= _MOST_DIGITS
-        and fields.have_digits(fields.lengths, 0)
-        and not ((fields.first == _ZERO) & (fields.lengths > 1)).any()
-    )
-
-
-def _iso_date(fields: _Fields) -> bool:
-    if fields.longest == 0:
+def _holds(answers: _Answers, most_outliers: int, outlying: _Answers) -> bool:
+    if answers.all():
         return True
-    if fields.shortest == 0:
-        fields = _filled(fields)
-    return (
-        fields.shortest == fields.longest == _ISO_LENGTH
-        and fields.have(_HYPHEN, 2)
-        and fields.have(_HYPHEN, 5)
-        and all(fields.have_digits(count, back) for count, back in ((2, 0), (2, 3), (4, 6)))
-        and not (fields.first == _ZERO).any()
-    )
-
-
-def _filled(fields: _Fields) -> _Fields:
-    filled = fields.lengths > 0
-    return replace(
-        fields,
-        first=fields.first[filled],
-        ends=fields.ends[filled],
-        lengths=fields.lengths[filled],
-        shortest=int(fields.lengths[filled].min()),
-    )
-
-
-def _cents(fields: _Fields) -> bool:
-    return (
-        fields.shortest >= _CENTS_LENGTH
-        and fields.longest <= _MOST_DIGITS
-        and fields.have(_POINT, 2)
-        and fields.have_digits(2, 0)
-        and fields.have_digits(fields.lengths - 3, 3)
-    )
-
-
-def _visible(fields: _Fields) -> bool:
-    return fields.shortest > 0 and not (((fields.first <= _SPACE) | (fields.first == _QUOTE)).any())
+    outliers = outlying | ~answers
+    if np.count_nonzero(outliers) > most_outliers:
+        return False
+    outlying[:] = outliers
+    return True

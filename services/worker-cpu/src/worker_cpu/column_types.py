@@ -37,7 +37,7 @@ class Reading:
 
     def is_proven(self, facts: ColumnFacts) -> bool:
         """Say whether a column of these facts can be read as its type, without this SQL."""
-        return self.suits_all(facts) and not (self.required and facts.shortest == 0)
+        return self.suits_all(facts) and (facts.filled or not self.required)
 
     def expression(self, column: str) -> str:
         """Return the SQL of the value of `column`."""
@@ -80,21 +80,17 @@ _CENTS: Final = r"[+-]?(\d+(\.\d{0,2}0*)?|\.\d{1,2}0*)"
 _CENTS_COMMA: Final = r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d{0,2}0*)?"
 _DECIMAL: Final = "DECIMAL(18,2)"
 
-_BIGINT_DIGITS: Final = 18
-_INTEGER_DIGITS: Final = 9
-_DECIMAL_DIGITS: Final = 16
-
 
 def _is_bigint(facts: ColumnFacts) -> bool:
-    return facts.whole and facts.longest <= _BIGINT_DIGITS
+    return facts.whole
 
 
 def _is_integer(facts: ColumnFacts) -> bool:
-    return facts.whole and facts.longest <= _INTEGER_DIGITS
+    return facts.whole and facts.short
 
 
 def _is_decimal(facts: ColumnFacts) -> bool:
-    return facts.cents or (facts.whole and facts.longest <= _DECIMAL_DIGITS)
+    return facts.cents or (facts.whole and facts.short)
 
 
 def _is_iso_date(facts: ColumnFacts) -> bool:

@@ -105,8 +105,7 @@ class _Run:
         presumed = survey(self.source, shape, self.scratch, has_header=dialect.has_header)
         if presumed is None:
             return None
-        conversion = Conversion(self.connection, presumed, dialect, self.scratch)
-        clean = conversion.run_presumed(self.scratch / DATA, self.progress)
+        clean = self._conversion(presumed, dialect).run_presumed()
         return None if clean is None else _Converted(UTF_8, dialect, presumed.records, clean)
 
     def step_by_step(self) -> _Converted:
@@ -115,9 +114,12 @@ class _Run:
         dialect = self._dialect(encoding)
         screened = self._screened(encoding, dialect)
         with QuarantineWriter(self.scratch / _MISFIT) as misfits:
-            conversion = Conversion(self.connection, screened, dialect, self.scratch)
-            clean = conversion.run(self.scratch / DATA, misfits, self.progress)
+            clean = self._conversion(screened, dialect).run(misfits)
         return _Converted(encoding, dialect, screened.records, clean)
+
+    def _conversion(self, screened: Screened, dialect: Dialect) -> Conversion:
+        target = self.scratch / DATA
+        return Conversion(self.connection, screened, dialect, self.scratch, target, self.progress)
 
     def _dialect(self, encoding: str) -> Dialect:
         return detect_dialect(_beginning(self.source, encoding), self.max_columns)

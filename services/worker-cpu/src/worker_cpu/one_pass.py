@@ -60,6 +60,7 @@ def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) 
         well_formed=marks.records,
         malformed=0,
         facts=facts,
+        outliers=[],
         mark_starts=marks.starts,
     )
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_cpu.column_facts import PAD, PAD_BYTES, ColumnFacts, column_facts
+from worker_cpu.column_facts import PAD, PAD_BYTES, ColumnFacts, block_facts
 from worker_cpu.records import MAX_RECORD_BYTES, RecordShape
 
 _NEWLINE: Final = ord("\n")
@@ -27,15 +27,18 @@ class PerfectBlock:
     jumps: list[tuple[int, int]]
     """(record, line), from 0: the first one, and those after a record of several lines."""
     facts: list[ColumnFacts]
-    """Of each column."""
+    """Of each column, in all records but the outliers."""
+    outliers: list[int]
+    """The numbers of well-formed records, from 0, with fields that are not as all the others."""
 
 
 def perfect_block(
-    block: bytes, shape: RecordShape, known: list[ColumnFacts]
+    block: bytes, shape: RecordShape, known: list[ColumnFacts], most_outliers: int = 0
 ) -> PerfectBlock | None:
     """Return what is perfect, or None if there is any doubt: then look at each record.
 
-    Facts that are `known` to be false of a column are not looked for again.
+    Facts that are `known` to be false of a column are not looked for again. Those that are false
+    of few records are kept, if all such records together are at most `most_outliers`.
     """
     if b"\r" in block or b"\0" in block:
         return None
@@ -52,12 +55,14 @@ def perfect_block(
         return None
     ends = separators[len(shape.columns) - 1 :: len(shape.columns)]
     newlines = np.flatnonzero(data[: ends[-1] + 1] == _NEWLINE) if len(quotes) else ends
+    found = block_facts(padded, separators, known, most_outliers)
     return PerfectBlock(
         size_bytes=int(ends[-1]) + 1,
         ends=ends,
         lines=len(newlines),
         jumps=_jumps(newlines, ends),
-        facts=column_facts(padded, separators, known),
+        facts=found.columns,
+        outliers=found.outliers,
     )
 
 

@@ -5,6 +5,7 @@ quote within an unquoted value is an ordinary character. An unclosed quote costs
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,6 +89,10 @@ class RecordShape:
         if b'"' in line:
             return self._checked(self._quoted(block, start, line_end, final=final), block, start)
         return self._checked(self._plain(line, line_end), block, start)
+
+    def line(self, values: Sequence[str]) -> bytes:
+        """Return the record of these values as strict CSV."""
+        return self._normalized([value.encode() for value in values])
 
     def _unfinished(self, block: bytes, start: int) -> Fault | Incomplete:
         if len(block) - start <= MAX_RECORD_BYTES:

@@ -18,10 +18,11 @@ import numpy as np
 
 from contracts.errors import RejectedError
 from worker_cpu.column_facts import NOTHING_KNOWN, ColumnFacts
+from worker_cpu.outliers import Outlier, Outliers
 from worker_cpu.perfection import PerfectBlock, perfect_block
 from worker_cpu.quarantine import MAX_RAW_BYTES, QuarantineWriter
 from worker_cpu.records import Fault, Incomplete, Record, RecordShape
-from worker_cpu.segments import RecordMarks
+from worker_cpu.segments import RecordIndex, RecordMarks
 
 _NEWLINE: Final = ord("\n")
 
@@ -38,7 +39,8 @@ class Screened:
     well_formed: int
     malformed: int
     facts: list[ColumnFacts]
-    """What holds of each column's fields in all well-formed records."""
+    """What holds of each column's fields in all well-formed records but the outliers."""
+    outliers: list[Outlier]
     mark_starts: list[int]
     """Where every MARK_RECORDS-th well-formed record begins, in bytes."""
 
@@ -46,6 +48,11 @@ class Screened:
     def records(self) -> int:
         """How many records the file holds."""
         return self.well_formed + self.malformed
+
+    @property
+    def index(self) -> RecordIndex:
+        """Where the well-formed records are."""
+        return RecordIndex(self.path, self.path.stat().st_size, self.well_formed, self.mark_starts)
 
 
 class Screening:
@@ -70,6 +77,7 @@ class Screening:
         self._has_header = has_header
         self._marks = RecordMarks(has_header=has_header)
         self._facts = [ColumnFacts()] * len(shape.columns)
+        self._outliers = Outliers()
         self._records = 0
         self._lines = 0
         self._intact_bytes = 0
@@ -83,7 +91,7 @@ class Screening:
             block = rest + lines
             rest = block[self._take(block) :]
         if rest:
-            self._inspect(rest, final=True)
+            self._inspect(rest, self._room(rest), final=True)
         self._jumps.close()
         if self._output:
             self._output.close()
@@ -93,49 +101,57 @@ class Screening:
             well_formed=self._records - (self._has_header and self._records > 0),
             malformed=self._faults.count,
             facts=self._facts,
+            outliers=self._outliers.found,
             mark_starts=self._marks.starts,
         )
 
     def _take(self, block: bytes) -> int:
         """Take what is complete in a block and return its length in bytes."""
-        perfect = None if self._in_endless_line else self._perfect(block)
+        room = self._room(block)
+        perfect = None if self._in_endless_line else self._perfect(block, room)
         if perfect is None:
-            return self._inspect(block, final=False)
+            return self._inspect(block, room, final=False)
         if self._output:
             self._output.write(block[: perfect.size_bytes])
         for record, line in perfect.jumps:
             self._jump(self._records + record, self._lines + line)
-        self._learn(perfect)
+        header_only = self._has_header and self._records == 0 and len(perfect.ends) == 1
+        if not header_only:
+            self._learn(perfect, self._marks.records, self._marks.size_bytes)
+        self._marks.add(perfect.ends)
         self._records += len(perfect.ends)
         self._lines += perfect.lines
         self._intact_bytes += perfect.size_bytes
         return perfect.size_bytes
 
-    def _perfect(self, block: bytes) -> PerfectBlock | None:
-        return perfect_block(block, self._shape, self._facts)
+    def _room(self, block: bytes) -> int:
+        """Return how many outliers a block may have: none as long as there may be the header."""
+        if self._has_header and self._records == 0:
+            return 0
+        return self._outliers.room(self._records + block.count(b"\n"))
 
-    def _learn(self, perfect: PerfectBlock) -> None:
-        self._marks.add(perfect.ends)
-        header_only = self._has_header and self._records == 0 and len(perfect.ends) == 1
-        if not header_only:
-            self._merge(perfect.facts)
+    def _perfect(self, block: bytes, room: int) -> PerfectBlock | None:
+        return perfect_block(block, self._shape, self._facts, room)
 
-    def _learn_from(self, records: bytes) -> None:
-        seen = self._perfect(records)
-        if seen and seen.size_bytes == len(records):
-            self._merge(seen.facts)
-        else:
-            self._merge([NOTHING_KNOWN] * len(self._facts))
+    def _learn(self, perfect: PerfectBlock, number: int, start: int) -> None:
+        self._merge(perfect.facts)
+        self._outliers.add(perfect, number, start)
 
     def _merge(self, facts: list[ColumnFacts]) -> None:
         self._facts = [known & found for known, found in zip(self._facts, facts, strict=True)]
 
-    def _inspect(self, block: bytes, *, final: bool) -> int:
+    def _inspect(self, block: bytes, room: int, *, final: bool) -> int:
         """Look at a block record by record; return the length of what was complete."""
+        number, start = self._marks.records, self._marks.size_bytes
         accepted: list[bytes] = []
         end = self._inspect_records(block, accepted, final=final)
         if any(accepted):
-            self._learn_from(b"".join(accepted))
+            records = b"".join(accepted)
+            seen = self._perfect(records, room)
+            if seen and seen.size_bytes == len(records):
+                self._learn(seen, number, start)
+            else:
+                self._merge([NOTHING_KNOWN] * len(self._facts))
         return end
 
     def _inspect_records(self, block: bytes, accepted: list[bytes], *, final: bool) -> int:

@@ -17,12 +17,17 @@ import numpy as np
 from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from worker_cpu.patches import Patches
+
 PROTOCOL: Final = "segment"
 MARK_RECORDS: Final = 2_048
 """DuckDB's vector: a row group of so many rows, or a multiple, is written as it comes."""
 
 _MOST_BYTES: Final = 7_500_000
 """DuckDB reads at most 8 MB of a file as one piece."""
+
+_NEWLINE: Final = ord("\n")
+_QUOTE: Final = ord('"')
 
 
 class RecordMarks:
@@ -43,29 +48,60 @@ class RecordMarks:
 
 
 @dataclass(frozen=True)
+class RecordIndex:
+    """Where the records of a screened file begin, in bytes; they are numbered from 0."""
+
+    path: Path
+    size_bytes: int
+    records: int
+    mark_starts: Sequence[int]
+    """Those of the RecordMarks."""
+
+    def start_of(self, record: int) -> int:
+        """Return where a record begins; what is read for it is up to MARK_RECORDS records."""
+        mark, beyond = divmod(record, MARK_RECORDS)
+        start = self.mark_starts[mark]
+        if not beyond:
+            return start
+        [end] = self.mark_starts[mark + 1 : mark + 2] or [self.size_bytes]
+        with self.path.open("rb", buffering=0) as file:
+            data = np.frombuffer(os.pread(file.fileno(), end - start, start), np.uint8)
+        newlines = np.flatnonzero(data == _NEWLINE)
+        quotes = np.flatnonzero(data == _QUOTE)
+        ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+        return start + int(ends[beyond - 1]) + 1
+
+
+@dataclass(frozen=True)
 class Segments:
     """Parts of a file, each of `rows` records but the last one: (first byte, bytes)."""
 
     rows: int
     parts: list[tuple[int, int]]
 
-    @property
-    def names(self) -> list[str]:
-        """What DuckDB knows the parts by."""
-        return [f"{PROTOCOL}://{number}" for number in range(len(self.parts))]
 
-
-def divide(starts: Sequence[int], size_bytes: int, most_rows: int) -> Segments | None:
-    """Divide a file into segments of up to `most_rows`; None if one would be too long to be read.
-
-    `starts` are those of the RecordMarks.
-    """
+def divide(index: RecordIndex, most_rows: int) -> Segments | None:
+    """Divide a file into segments of up to `most_rows`; None if one would be too long to read."""
     for marks in range(max(1, most_rows // MARK_RECORDS), 0, -1):
-        borders = [*starts[::marks], size_bytes]
-        parts = [(start, end - start) for start, end in pairwise(borders)]
-        if parts and max(size for _, size in parts) <= _MOST_BYTES:
-            return Segments(marks * MARK_RECORDS, parts)
+        segments = _between(index.mark_starts[::marks], index, marks * MARK_RECORDS)
+        if segments.parts and max(size for _, size in segments.parts) <= _MOST_BYTES:
+            return segments
     return None
+
+
+def divide_without(left_out: Sequence[int], index: RecordIndex, rows: int) -> Segments:
+    """Divide a file into segments of `rows` records each, not counting those `left_out`."""
+    numbers = np.asarray(left_out, np.int64)
+    kept_before = numbers - np.arange(len(numbers))
+    kept = np.arange(0, index.records - len(numbers), rows)
+    borders = kept + np.searchsorted(kept_before, kept)
+    return _between([index.start_of(int(record)) for record in borders], index, rows)
+
+
+def _between(borders: Sequence[int], index: RecordIndex, rows: int) -> Segments:
+    return Segments(
+        rows, [(start, end - start) for start, end in pairwise([*borders, index.size_bytes])]
+    )
 
 
 class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -74,17 +110,39 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
     protocol = PROTOCOL
     cachable = False
 
-    def __init__(self, path: Path, segments: Segments, look: Callable[[bytes], None]) -> None:
-        """Serve segments; each is shown to `look`, as whole lines, before it is read."""
+    def __init__(
+        self,
+        path: Path,
+        segments: Segments,
+        *,
+        look: Callable[[bytes], None] | None = None,
+        patches: Patches | None = None,
+    ) -> None:
+        """Serve patched segments; each is shown to `look`, as whole lines, before it is read."""
         super().__init__()
         self._path = path
         self._segments = segments
         self._look = look
+        self._patches = patches or Patches()
         self._turn = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """What DuckDB knows the segments by."""
+        return [f"{PROTOCOL}://{number}" for number in range(len(self._segments.parts))]
+
+    @property
+    def rows(self) -> int:
+        """How many records each segment has, but the last one."""
+        return self._segments.rows
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
         """Describe a segment as fsspec asks for it."""
-        return {"name": path, "size": self._part(path)[1], "type": "file"}
+        return {
+            "name": path,
+            "size": self._patches.size_bytes(*self._part(path)),
+            "type": "file",
+        }
 
     def glob(self, path: str, **_: object) -> list[str]:
         """Return the name itself: there are no patterns."""
@@ -94,9 +152,11 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
         first, size = self._part(path)
         with self._path.open("rb", buffering=0) as file:
             content = os.pread(file.fileno(), size, first)
-        is_last = (first, size) == self._segments.parts[-1]
-        with self._turn:  # two threads of Python would only hinder each other
-            self._look(content + b"\n" if is_last and not content.endswith(b"\n") else content)
+        content = self._patches.applied(content, first)
+        if self._look:
+            is_last = (first, size) == self._segments.parts[-1]
+            with self._turn:  # two threads of Python would only hinder each other
+                self._look(content + b"\n" if is_last and not content.endswith(b"\n") else content)
         return io.BytesIO(content)
 
     def _part(self, path: str) -> tuple[int, int]:
