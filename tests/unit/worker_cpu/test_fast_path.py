@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unit.worker_cpu.conversions import (
@@ -50,6 +50,16 @@ def columns_of_fields(draw: st.DrawFn) -> list[list[str]]:
     return columns
 
 
+FACTS = {
+    "filled": rb"(?s:.)+",
+    "short": rb"(?s:.){0,9}",
+    "whole": rb"(0|[1-9]\d{0,17})?",
+    "iso_date": rb"([1-9]\d{3}-\d\d-\d\d)?",
+    "cents": rb"(?=.{4,18}$)\d+\.\d\d",
+    "visible": rb'[^\x00- "](?s:.)*',
+}
+
+
 @settings(deadline=None, max_examples=30)
 @given(columns_of_fields())
 def test_columns_read_as_their_type_equal_those_read_as_text(columns: list[list[str]]) -> None:
@@ -70,21 +80,20 @@ def test_sales_read_as_their_type_equal_those_read_as_text(data: st.DataObject) 
     )
 
 
-@settings(max_examples=100)
-@given(columns_of_fields())
-def test_facts_say_what_every_field_of_the_column_is(columns: list[list[str]]) -> None:
+@settings(max_examples=300)
+@given(columns_of_fields(), st.builds(ColumnFacts, **dict.fromkeys(FACTS, st.booleans())))
+@example([["0.50", "7.00"], ["x", "1"]], ColumnFacts(whole=False, iso_date=False))
+def test_facts_say_what_every_field_of_the_column_is(
+    columns: list[list[str]], known: ColumnFacts
+) -> None:
     shape = RecordShape(",", tuple(map(str, range(len(columns)))))
-    perfect = perfect_block(as_csv(columns), shape, [ColumnFacts()] * len(columns))
+    perfect = perfect_block(as_csv(columns), shape, [known] * len(columns))
     if perfect is None:
         return  # looked at record by record, and with quotes nothing is proven
     for column, facts in zip(columns, perfect.facts, strict=True):
         fields = [field.encode() for field in column]
-        assert facts.filled == all(fields)
-        assert facts.short == all_match(rb"(?s:.{0,9})", fields)
-        assert facts.whole == all_match(rb"(0|[1-9]\d{0,17})?", fields)
-        assert facts.iso_date == all_match(rb"([1-9]\d{3}-\d\d-\d\d)?", fields)
-        assert facts.cents == all_match(rb"(?=.{4,18}$)\d+\.\d\d", fields)
-        assert facts.visible == all_match(rb'[^\x00- "](?s:.)*', fields)
+        found = {name: all_match(pattern, fields) for name, pattern in FACTS.items()}
+        assert facts == known & ColumnFacts(**found)
 
 
 def imported(content: bytes, *, at_once: bool) -> tuple[object, ...]:

@@ -6,8 +6,7 @@ byte is found out how many digits end with it; the rest are comparisons at the e
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, fields
-from operator import and_
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -52,7 +51,14 @@ class ColumnFacts:
 
     def __and__(self, other: "ColumnFacts") -> "ColumnFacts":
         """Return what holds of the fields of both."""
-        return ColumnFacts(*map(and_, astuple(self), astuple(other)))
+        return ColumnFacts(
+            self.filled and other.filled,
+            self.short and other.short,
+            self.whole and other.whole,
+            self.iso_date and other.iso_date,
+            self.cents and other.cents,
+            self.visible and other.visible,
+        )
 
 
 NOTHING_KNOWN: Final = ColumnFacts(*[False] * len(fields(ColumnFacts)))
@@ -83,7 +89,7 @@ def block_facts(
     starts[1:] = ends[:-1] + 1
     lengths = ends - starts
     first = padded.take(starts)
-    runs = _digit_runs(padded, _longest_number(lengths.max(axis=1), known))
+    runs = _digit_runs(padded, _longest_run(lengths.max(axis=1), known))
     outlying = np.zeros(len(ends[0]), np.bool_)
     columns = [
         _facts(
@@ -97,24 +103,30 @@ def block_facts(
     return BlockFacts(columns, np.flatnonzero(outlying).tolist())
 
 
-def _longest_number(lengths: _Places, known: list[ColumnFacts]) -> int:
-    """Return the length up to which runs of digits are looked for, given the longest fields."""
-    return max(
-        (
-            min(longest, _MOST_DIGITS)
-            for longest, column in zip(lengths.tolist(), known, strict=True)
-            if column.whole or column.iso_date or column.cents
-        ),
-        default=0,
-    )
+def _longest_run(lengths: _Places, known: list[ColumnFacts]) -> int:
+    """Return up to how many digits must be counted, given the longest field of each column."""
+    runs = [len("99")]  # cents
+    for longest, column in zip(lengths.tolist(), known, strict=True):
+        if column.whole:
+            runs.append(min(longest, _MOST_DIGITS))
+        if column.cents:
+            runs.append(min(longest, _MOST_DIGITS) - len(".00"))
+        if column.iso_date:
+            runs.append(len("2025"))
+    return max(runs)
 
 
 def _digit_runs(padded: _Bytes, most: int) -> _Bytes:
     """Return how many digits end with each byte; of more than `most`, at least so many."""
-    runs = (padded - _ZERO < 10).view(np.uint8)  # noqa: PLR2004 - unsigned: what is below 0 is large
+    runs = padded - _ZERO
+    np.less(runs, 10, out=runs.view(np.bool_))  # unsigned: what is below 0 is large
+    room = np.empty_like(runs)
     reach = 1
     while reach < most:  # where all digits within reach are digits, those before them count too
-        runs[reach:] += (runs[reach:] == reach) * runs[:-reach]
+        longer = room[reach:]
+        np.equal(runs[reach:], reach, out=longer.view(np.bool_))
+        longer *= runs[:-reach]
+        runs[reach:] += longer
         reach *= 2
     return runs
 
