@@ -152,10 +152,17 @@ def _pandas(source: Path) -> Cost:
 
 
 def _spoil(source: Path) -> None:
-    """Add lines that no sale is: a quantity in words, too few columns."""
-    with source.open("a") as file:
+    """Put lines between the others that no sale is: a quantity in words, too few columns."""
+    distance = source.stat().st_size // _BAD_LINES
+    spoiled = source.with_suffix(".spoiled")
+    with source.open("rb") as lines, spoiled.open("wb") as target:
         for number in range(_BAD_LINES // 2):
-            file.write(f"{number},2025-01-01,sul,Headset,dois,10.00\n{number},2025-01-01\n")
+            target.write(lines.read(distance) + lines.readline())
+            target.write(b"%d,2025-01-01,sul,Headset,dois,10.00\n" % number)
+            target.write(lines.read(distance) + lines.readline())
+            target.write(b"%d,2025-01-01\n" % number)
+        target.writelines(lines)
+    spoiled.replace(source)
 
 
 def _note(cores: int) -> str:
@@ -163,7 +170,8 @@ def _note(cores: int) -> str:
         f"Each is a process of its own; its start and its imports do not count. Twinlane and "
         f"DuckDB have {cores} threads (`CPU_THREADS`) and the same limit of memory, pandas what it "
         "takes. Python's csv reads the first million rows. All of them find the same number of "
-        "rows. A bad line is one with a word for a number, or with too few columns."
+        "rows. Bad lines are spread over the file: a word for a number, or "
+        "too few columns."
     )
 
 

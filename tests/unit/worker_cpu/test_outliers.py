@@ -74,7 +74,7 @@ CHANGES = st.tuples(st.integers(0, len(COLUMNS) - 1), FIELDS | QUOTED) | st.samp
 
 
 @pytest.mark.usefixtures("small_groups")
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.dictionaries(st.integers(0, ROWS - 1) | st.integers(0, 5), CHANGES, max_size=12))
 def test_outliers_judged_on_their_own_equal_those_read_with_all(
     changes: dict[int, str | tuple[int, str]],
