@@ -29,7 +29,7 @@ from api.services import Services, open_services
 from api.settings import ApiSettings
 from api.submission import Submission
 from contracts.lanes import LANE_QUEUES, Lane
-from contracts.records import JobRecord, JobState
+from contracts.records import JobRecord, JobState, record_key
 from contracts.schemas import DrawArgs, SumArgs
 from contracts.tasks import DRAW_NUMBER, SUM_NUMBERS
 from integration.broker import Broker, headers_of
@@ -432,6 +432,22 @@ async def test_job_whose_outcome_is_unknown_is_settled_by_the_next_process(
     async with api_in(place):
         assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled(), 30)
     assert broker.ready(QUEUE) == 2
+
+
+async def test_record_that_can_not_be_read_keeps_no_other_job_from_being_settled(
+    place: Place, broker: Broker, jobs: Jobs
+) -> None:
+    with Proxy(place.broker_url) as proxy:
+        async with api_in(replace(place, broker_url=proxy.url)) as api:
+            await submit(api, SUM)
+            proxy.pause()
+            await asyncio.gather(*(submit(api, SUM) for _ in range(8)), return_exceptions=True)
+            proxy.cut()
+    unreadable = min(jobs.unsettled())
+    jobs.redis.set(record_key(unreadable), "{")
+    async with api_in(place):
+        assert await asyncio.to_thread(eventually, lambda: jobs.unsettled() == {unreadable}, 30)
+    assert broker.ready(QUEUE) == 8
 
 
 async def test_job_that_the_broker_never_takes_fails_in_the_end(place: Place, jobs: Jobs) -> None:

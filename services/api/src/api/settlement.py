@@ -98,9 +98,14 @@ class Settlement:
 
     async def _settle_all(self) -> None:
         for job_id in list(self._unsettled):
-            with suppress(JobNotFound):  # it has expired
-                await self._settle(job_id)
-            await self._store.mark_settled(job_id)
+            try:
+                with suppress(JobNotFound):  # it has expired
+                    await self._settle(job_id)
+                await self._store.mark_settled(job_id)
+            except ApiError:
+                raise  # the next one would not fare better
+            except Exception:  # a record that can't be read must not keep the others waiting
+                logger.exception("job %s can't be settled: the next process will try again", job_id)
             self._unsettled.discard(job_id)
 
     async def _settle(self, job_id: str) -> None:
