@@ -1,5 +1,6 @@
 """The fast path against what it must equal: the same import with nothing proven, in one piece."""
 
+import errno
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from contracts.errors import RetryableError
 from unit.worker_cpu.conversions import (
     CENTS,
     DAYS,
@@ -247,6 +249,18 @@ def test_two_threads_set_aside_the_same_lines_as_one(
     assert two_threads.artifact("data.parquet", "two") == two_threads.artifact(
         "data.parquet", "one"
     )
+
+
+@pytest.mark.parametrize("content", ["n,t\n1,x\n2,y\n", 'n,t\n1,"x"\n2,y\n'])
+def test_disk_that_fails_while_duckdb_reads_is_worth_another_try(
+    lane: CpuLane, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    def pread(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("worker_cpu.segments.os.pread", pread)
+    with pytest.raises(RetryableError, match="Input/output error"):
+        lane.process(content)
 
 
 def marks_of(lengths: list[int], *, has_header: bool) -> RecordMarks:

@@ -88,11 +88,7 @@ class Conversion:
         try:
             files = SegmentFiles(self.screened.path, segments, look=proof.look)
             clean = self._write_segments(readings, proven, files)
-        except _MISFIT:
-            return None
-        except (DoubtError, duckdb.Error):  # from its threads, DuckDB hands on errors as its own
-            if not proof.in_doubt:
-                raise
+        except (DoubtError, *_MISFIT):
             return None
         return clean if proof.records == self.screened.well_formed else None
 
@@ -124,11 +120,15 @@ class Conversion:
     def _write_segments(
         self, readings: Mapping[str, Reading], proven: Collection[str], files: SegmentFiles
     ) -> int:
-        """Write every row and return how many; a misfit is an error."""
+        """Write every row and return how many; a misfit is an error, and what `files` raise."""
         source = from_csv(files.names, self.dialect, _types(readings, proven), has_header=False)
         self.connection.register_filesystem(files)
         try:
             return self._write(_strict_values(readings, proven), source, files.rows)
+        except duckdb.Error:
+            if files.error:
+                raise files.error from None
+            raise
         finally:
             self.connection.unregister_filesystem(PROTOCOL)
 

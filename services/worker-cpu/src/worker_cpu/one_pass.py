@@ -97,7 +97,6 @@ class Proof:
     ) -> None:
         """Begin with `presumed` facts; `suffices` says whether facts prove all they are to."""
         self.records = 0
-        self.in_doubt = False
         self._shape = shape
         self._facts = presumed
         self._suffices = suffices
@@ -114,7 +113,6 @@ class Proof:
             end = lines.find(b"\n", start + _BLOCK_BYTES) + 1 or len(lines)
             perfect = perfect_block(lines[start:end], self._shape, self._facts)
             if perfect is None or perfect.size_bytes < end - start or not self._learn(perfect):
-                self.in_doubt = True
                 raise DoubtError
             start = end
 

@@ -120,6 +120,8 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
     ) -> None:
         """Serve patched segments; each is shown to `look`, as whole lines, before it is read."""
         super().__init__()
+        self.error: Exception | None = None
+        """Why a segment could not be opened; what DuckDB raises then does not say."""
         self._path = path
         self._segments = segments
         self._look = look
@@ -149,7 +151,13 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
         return [path]
 
     def _open(self, path: str, mode: str = "rb", **_: object) -> io.BytesIO:  # noqa: ARG002 - fsspec
-        first, size = self._part(path)
+        try:
+            return io.BytesIO(self._content(*self._part(path)))
+        except Exception as exc:
+            self.error = exc
+            raise
+
+    def _content(self, first: int, size: int) -> bytes:
         with self._path.open("rb", buffering=0) as file:
             content = os.pread(file.fileno(), size, first)
         content = self._patches.applied(content, first)
@@ -157,7 +165,7 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
             is_last = (first, size) == self._segments.parts[-1]
             with self._turn:  # two threads of Python would only hinder each other
                 self._look(content + b"\n" if is_last and not content.endswith(b"\n") else content)
-        return io.BytesIO(content)
+        return content
 
     def _part(self, path: str) -> tuple[int, int]:
         return self._segments.parts[int(path.removeprefix(f"{PROTOCOL}://"))]
