@@ -1,9 +1,11 @@
+import multiprocessing
 import time
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from unit.worker_cpu.importing import fail_to_copy
 from worker_cpu.engine import Engine, execute_watched
 
 ENGINE = Engine(memory_limit_bytes=128 * 1024 * 1024)
@@ -34,3 +36,14 @@ def test_watched_statement_answers_its_count_and_tells_its_errors(tmp_path: Path
 def test_extensions_are_never_fetched(tmp_path: Path) -> None:
     with ENGINE.connect(tmp_path) as connection, pytest.raises(duckdb.Error):
         connection.execute("FROM read_parquet('https://localhost/x.parquet')")
+
+
+def test_copies_that_fail_while_they_write_all_end(tmp_path: Path) -> None:
+    """In another process: what waits within DuckDB for ever can't be interrupted."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=fail_to_copy, args=(str(tmp_path), 200)
+    )
+    process.start()
+    process.join(timeout=60)
+    process.kill()
+    assert process.exitcode == 0

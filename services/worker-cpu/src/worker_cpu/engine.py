@@ -26,6 +26,9 @@ class Engine:
             config={
                 "memory_limit": f"{self.memory_limit_bytes}B",
                 "threads": self.threads,
+                # With any, DuckDB 2.0 now and then waits for ever for writes that it has given up,
+                # when a COPY fails (compare duckdb/duckdb#23885).
+                "async_threads": 0,
                 "temp_directory": str(scratch / "spill"),
                 # One order of rows means one content of every output.
                 "preserve_insertion_order": True,
