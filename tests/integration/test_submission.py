@@ -441,7 +441,9 @@ async def test_record_that_can_not_be_read_keeps_no_other_job_from_being_settled
         async with api_in(replace(place, broker_url=proxy.url)) as api:
             await submit(api, SUM)
             proxy.pause()
-            await asyncio.gather(*(submit(api, SUM) for _ in range(8)), return_exceptions=True)
+            submissions = [submit(api, SUM) for _ in range(8)]
+            outcomes = await asyncio.gather(*submissions, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {OutcomeUnknown}
             proxy.cut()
     unreadable = min(jobs.unsettled())
     jobs.redis.set(record_key(unreadable), "{")

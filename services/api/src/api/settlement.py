@@ -11,6 +11,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pydantic import ValidationError
+
 from api.amqp import stop_task
 from api.errors import ApiError, JobNotFound, ResultsUnavailable
 from api.job_store import JobStore
@@ -102,9 +104,9 @@ class Settlement:
                 with suppress(JobNotFound):  # it has expired
                     await self._settle(job_id)
                 await self._store.mark_settled(job_id)
-            except ApiError:
-                raise  # the next one would not fare better
-            except Exception:  # a record that can't be read must not keep the others waiting
+            except (
+                ValidationError
+            ):  # its record can't be read: that must not keep the others waiting
                 logger.exception("job %s can't be settled: the next process will try again", job_id)
             self._unsettled.discard(job_id)
 
