@@ -34,7 +34,8 @@ WORKERS: dict[Lane, tuple[Any, type[SharedSettings]]] = {
     Lane.CPU: (worker_cpu.app.create_app, worker_cpu.settings.WorkerCpuSettings),
 }
 MODULES = sorted(SERVICES.glob("*/src/*/**/*.py"))
-API_MODULES = [path for path in MODULES if path.parent.name == "api" and path.name != "errors.py"]
+API = SERVICES / "api/src/api"
+API_MODULES = [path for path in MODULES if API in path.parents and path.parent.name != "errors"]
 TRANSLATORS = {"app.py", "main.py", "tasks.py"}
 DOMAIN_MODULES = [
     path

@@ -8,7 +8,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import SecretStr
 
 from api.app import create_app
-from api.errors import MEDIA_TYPE
+from api.errors.types import MEDIA_TYPE
 from api.settings import ApiSettings
 from contracts.tasks import CATALOGUE
 

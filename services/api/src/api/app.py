@@ -7,25 +7,16 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import (
-    access,
-    batches,
-    dead_letters,
-    errors,
-    files,
-    health,
-    jobs,
-    lanes,
-    legacy,
-    tasks,
-)
-from api.body_limit import BodyLimit
-from api.head_limit import HeadLimit
-from api.query import refuse_unknown_parameters
-from api.rate_limits import RateLimits
-from api.services import open_services
+from api.auth import access
+from api.auth.rate_limits import RateLimits
+from api.components import open_services
+from api.errors import openapi, rendering
+from api.errors.types import HeadersTooLarge, InternalError, InvalidRequest
 from api.settings import ApiSettings
-from api.shortcut import Shortcut
+from api.web.fast_path import Shortcut
+from api.web.parameters import refuse_unknown_parameters
+from api.web.request_limits import BodyLimit, HeadLimit
+from api.web.routes import batches, dead_letters, demonstrations, files, health, jobs, lanes, tasks
 
 DESCRIPTION = """\
 Puts slow work behind an HTTP API. A job is accepted with a confirmed `202`, travels over AMQP to
@@ -64,13 +55,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
         openapi_tags=TAGS,
         redoc_url=None,
     )
-    for module in (tasks, jobs, batches, files, lanes, dead_letters, legacy, health):
+    for module in (tasks, jobs, batches, files, lanes, dead_letters, demonstrations, health):
         app.include_router(
             module.create_router(),
             dependencies=[Depends(refuse_unknown_parameters)],
-            responses=errors.responses(
-                errors.HeadersTooLarge, errors.InvalidRequest, errors.InternalError
-            ),
+            responses=openapi.responses(HeadersTooLarge, InvalidRequest, InternalError),
         )
     access.check_routes(app.routes)
     app.add_middleware(Shortcut, routes=app.routes)
@@ -80,9 +69,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         limits = RateLimits(settings.rate_limit_per_key, settings.rate_limit_per_address)
         app.add_middleware(access.Access, keys=keys, limits=limits)
     app.add_middleware(HeadLimit)  # added last, it is the first to see a request
-    errors.register(app)
+    rendering.register(app)
     describe = app.openapi
     app.openapi = lambda: access.describe(  # type: ignore[method-assign]
-        errors.describe_problems(describe()), required=bool(keys)
+        openapi.describe_problems(describe()), required=bool(keys)
     )
     return app

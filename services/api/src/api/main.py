@@ -17,8 +17,8 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from api.app import create_app
-from api.head_limit import BoundedHeadProtocol
 from api.settings import ApiSettings
+from api.web.request_limits import BoundedHeadProtocol
 from contracts.logs import configure_logging
 from contracts.settings import read_settings
 

@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from api.keys import KeysByDigest, parse_keys
-from api.rate_limits import check_limit
+from api.auth.api_keys import KeysByDigest, parse_keys
+from api.auth.rate_limits import check_limit
 from contracts.allow_lists import HostList, RecipientList
 from contracts.settings import SharedSettings
 
@@ -70,8 +70,8 @@ class ApiSettings(SharedSettings):
         if not self.keys and not _is_loopback(self.published_host):
             raise ValueError(
                 f"API_KEYS: none are set, and the port can be reached at {self.published_host}: "
-                "make one with `python -m api.keys`, or publish the port on 127.0.0.1 and say so "
-                "with API_PUBLISHED_HOST"
+                "make one with `python -m api.auth.api_keys`, or publish the port on 127.0.0.1 "
+                "and say so with API_PUBLISHED_HOST"
             )
         return self
 

@@ -1,0 +1,130 @@
+"""What the routes use: made once per process, opened and closed with the application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx2
+from fastapi import Depends, Request
+from obstore.store import ObjectStore
+
+from api.batches.states import BatchStates
+from api.batches.store import BatchStore
+from api.batches.submission import BatchSubmitter
+from api.batches.waiting import BatchWaits
+from api.broker.counts import BrokerStats
+from api.broker.publisher import Publisher
+from api.dead_letters.job_updates import JobLives
+from api.dead_letters.notices import Undertaker
+from api.dead_letters.queue import DeadLetterQueue
+from api.dead_letters.requeue import Requeuer
+from api.jobs.admission import Admission
+from api.jobs.cancellation import Canceller
+from api.jobs.group_commit import GroupCommit
+from api.jobs.reconciliation import Settlement
+from api.jobs.refusals import Refusals
+from api.jobs.submission import Submitter
+from api.settings import ApiSettings
+from api.storage.uploads import Uploads
+from api.store.changes import StateChanges
+from api.store.jobs import JobStore
+from contracts.storage import open_storage
+from contracts.wire import create_celery
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The application's parts."""
+
+    settings: ApiSettings
+    store: JobStore
+    changes: StateChanges
+    publisher: Publisher
+    submitter: Submitter
+    batches: BatchStore
+    batch_submitter: BatchSubmitter
+    batch_states: BatchStates
+    batch_waits: BatchWaits
+    canceller: Canceller
+    admission: Admission
+    storage: ObjectStore
+    uploads: Uploads
+    broker_stats: BrokerStats
+    dead_letters: DeadLetterQueue
+    requeuer: Requeuer
+    upstream: httpx2.AsyncClient
+
+
+@asynccontextmanager
+async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
+    """Make the parts; those that need a server connect when first used, in any order."""
+    celery = create_celery(settings)
+    store = JobStore(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
+    publisher = Publisher(celery, settings.publish_timeout_seconds)
+    changes = StateChanges(store.redis)
+    storage = open_storage(settings.storage_url)
+    uploads = Uploads(storage, settings.max_upload_bytes)
+    settlement = Settlement(store, publisher, settings.settle_seconds)
+    refusals = Refusals(store, settlement)
+    commits = GroupCommit(store, publisher, refusals)
+    canceller = Canceller(store, celery)
+    lives = JobLives(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    dead_letters = DeadLetterQueue(
+        settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
+    )
+    undertaker = Undertaker(celery, store, lives)
+    submitter = Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds)
+    batches = BatchStore(store.redis, settings.results_timeout_seconds)
+    batch_states = BatchStates(store.redis, settings.results_timeout_seconds, store, batches)
+    changes.start()
+    publisher.start()
+    settlement.start()
+    undertaker.start()
+    try:
+        async with (
+            httpx2.AsyncClient() as upstream,
+            httpx2.AsyncClient(timeout=1.5) as management,
+        ):
+            yield Services(
+                settings=settings,
+                store=store,
+                changes=changes,
+                publisher=publisher,
+                submitter=submitter,
+                batches=batches,
+                batch_submitter=BatchSubmitter(
+                    submitter, store, batches, canceller, settings.job_ttl_seconds
+                ),
+                batch_states=batch_states,
+                batch_waits=BatchWaits(changes, batch_states),
+                canceller=canceller,
+                admission=Admission(settings, uploads),
+                storage=storage,
+                uploads=uploads,
+                broker_stats=BrokerStats(
+                    celery,
+                    publisher,
+                    management,
+                    settings.rabbitmq_management_url.get_secret_value(),
+                ),
+                dead_letters=dead_letters,
+                requeuer=Requeuer(dead_letters, store, changes, lives),
+                upstream=upstream,
+            )
+    finally:
+        await commits.close()
+        await canceller.close()
+        await settlement.close()
+        await undertaker.close()
+        await changes.close()
+        await publisher.close()
+        await store.close()
+
+
+async def _services(request: Request) -> Services:  # async: a plain function costs a thread hop
+    services: Services = request.app.state.services
+    return services
+
+
+Uses = Annotated[Services, Depends(_services)]

@@ -1,0 +1,80 @@
+"""The message that gives the job of a dead letter another life."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pamqp.commands import Basic
+
+from api.dead_letters.letter import DeadLetter
+from api.errors.types import DeadLetterNotRequeueable
+from contracts.records import REQUEUES_HEADER
+from contracts.tasks import CATALOGUE
+from contracts.wire import PERSISTENT
+
+_JSON: Final = "application/json"
+_OF_THE_BROKER: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-", "x-acquired-")
+
+
+@dataclass(frozen=True, slots=True)
+class Revival:
+    """A message to publish: Celery's, as it was before it died, in its next life."""
+
+    letter: DeadLetter
+    job_id: str
+    requeues: int
+    """How often the job was taken out of the dead letters, this time included."""
+    queue: str
+    body: bytes
+    properties: Basic.Properties
+
+
+def revive(letter: DeadLetter, job_id: str, requeues: int) -> Revival:
+    """Return the message that runs a dead letter's job again.
+
+    Raises:
+        DeadLetterNotRequeueable: no worker could do anything with it.
+
+    """
+    spec = CATALOGUE.get(letter.death.task or "")
+    if spec is None:
+        raise DeadLetterNotRequeueable(f"No worker knows the task {letter.death.task!r}.")
+    return Revival(
+        letter=letter,
+        job_id=job_id,
+        requeues=requeues,
+        queue=spec.lane.queue_name,
+        body=_body(letter, requeues),
+        properties=Basic.Properties(
+            headers=_headers(letter, requeues),
+            content_type=letter.properties.content_type,
+            content_encoding=letter.properties.content_encoding,
+            correlation_id=letter.properties.correlation_id,
+            reply_to=letter.properties.reply_to,
+            timestamp=letter.properties.timestamp,
+            delivery_mode=PERSISTENT,
+            # No message_id: aiormq tells returned messages apart by it, and needs it unique.
+        ),
+    )
+
+
+def _headers(letter: DeadLetter, requeues: int) -> dict[str, Any]:
+    kept = {
+        name: value
+        for name, value in (letter.properties.headers or {}).items()
+        if not name.startswith(_OF_THE_BROKER)
+    }
+    return kept | {REQUEUES_HEADER: requeues, "retries": 0}
+
+
+def _body(letter: DeadLetter, requeues: int) -> bytes:
+    """Return the body of Celery's protocol 2, the later stages' messages marked as well."""
+    if letter.properties.content_type != _JSON:
+        raise DeadLetterNotRequeueable(f"Its body is {letter.properties.content_type}, not JSON.")
+    try:
+        args, kwargs, embed = json.loads(letter.body)
+        for signature in embed.get("chain") or []:
+            signature["options"].setdefault("headers", {})[REQUEUES_HEADER] = requeues
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise DeadLetterNotRequeueable(f"Its body can't be read: {exc}.") from exc
+    return json.dumps([args, kwargs, embed]).encode()

@@ -1,0 +1,182 @@
+"""The dead letters, read without shortening their life, sent again, discarded.
+
+A quorum queue can't be browsed: reading is consuming and putting back. Whoever reads holds a lock
+at the broker, so that no reader finds half of the letters in the hands of another; it vanishes
+with its connection, and so does the hold on the letters. Exclusive consumers would not do: a
+quorum queue lets in two of them.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, cast
+
+from aiormq.abc import AbstractConnection, DeliveredMessage
+from aiormq.channel import Channel
+from aiormq.exceptions import ChannelLockedResource, DeliveryError, PublishError
+
+from api.broker.connection import LOST_CONNECTION, connected
+from api.dead_letters.letter import DeadLetter
+from api.dead_letters.message import Revival
+from api.errors.types import BrokerUnavailable, DeadLettersBusy, LaneFull, RequeueOutcomeUnknown
+from contracts.lanes import DEAD_LETTERS, JOBS
+
+SCAN_LIMIT: Final = 10_000
+"""Letters looked at in one reading; those behind them come to light when they are gone."""
+
+_SCAN_BYTES: Final = 64 * 1024**2
+_SCAN_SECONDS: Final = 5.0
+_TURN_SECONDS: Final = 2.0
+_CONFIRM_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.005
+_LOCK: Final = f"{DEAD_LETTERS.name}.reader"
+
+
+class Reading:
+    """The letters that one reader holds; those that it does not remove are put back."""
+
+    def __init__(self, channel: Channel, letters: Sequence[DeadLetter], total: int) -> None:
+        self.letters = letters
+        self.total = total
+        """Letters in the queue, of which `letters` may be a part."""
+        self._channel = channel
+        self._remaining = total
+
+    async def publish(self, revival: Revival) -> None:
+        """Send a letter's job on its way again and return once the broker has confirmed it.
+
+        Raises:
+            BrokerUnavailable: no queue takes it.
+            LaneFull: the queue refused it.
+            RequeueOutcomeUnknown: no confirm came in time.
+
+        """
+        try:
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await self._channel.basic_publish(
+                    revival.body,
+                    exchange=JOBS.name,
+                    routing_key=revival.queue,
+                    properties=revival.properties,
+                    mandatory=True,
+                    wait=False,
+                )
+        except PublishError as exc:
+            raise BrokerUnavailable(f"No queue takes {revival.queue!r}.") from exc
+        except DeliveryError as exc:
+            raise LaneFull(f"The queue {revival.queue!r} refused the job: it is full.") from exc
+        except LOST_CONNECTION as exc:
+            raise RequeueOutcomeUnknown(revival.job_id) from exc
+
+    async def remove(self, letter: DeadLetter) -> None:
+        """Delete a letter."""
+        await self._channel.basic_ack(letter.tag)
+        self._remaining -= 1
+
+    async def put_back(self) -> None:
+        """Return what is left and wait until it is there, for the next reader to find."""
+        await self._channel.basic_nack(0, multiple=True)
+        while await _count(self._channel) < self._remaining:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(_POLL_SECONDS)
+        await self._channel.close()
+
+
+class DeadLetterQueue:
+    """Reads the queue of the dead letters, for one reader at a time."""
+
+    def __init__(self, broker_url: str, timeout_seconds: float) -> None:
+        self._broker_url = broker_url
+        self._timeout_seconds = timeout_seconds
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reading]:
+        """Hold the letters, as many as can be looked at, and put them back in the end.
+
+        Raises:
+            DeadLettersBusy: somebody else holds them for longer than one wants to wait.
+            BrokerUnavailable: RabbitMQ does not answer in time.
+
+        """
+        try:
+            async with (
+                self._alone_here(),
+                # A connection of its own: letters must not keep the publisher's confirms waiting.
+                connected(self._broker_url, self._timeout_seconds) as connection,
+            ):
+                channel = await self._alone_at_the_broker(connection)
+                async with asyncio.timeout(self._timeout_seconds + _SCAN_SECONDS):
+                    reading = await _read(channel)
+                try:
+                    yield reading
+                finally:
+                    # If this fails, RabbitMQ puts them back when the connection ends.
+                    with suppress(*LOST_CONNECTION):
+                        async with asyncio.timeout(self._timeout_seconds):
+                            await reading.put_back()
+        except LOST_CONNECTION as exc:
+            reason = str(exc) or "no answer in time"
+            raise BrokerUnavailable(f"The dead letters can't be read: {reason}.") from exc
+
+    @asynccontextmanager
+    async def _alone_here(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError as exc:
+            raise DeadLettersBusy from exc
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def _alone_at_the_broker(self, connection: AbstractConnection) -> Channel:
+        """Take the lock, a queue that belongs to this connection and ends with it."""
+        deadline = asyncio.get_running_loop().time() + _TURN_SECONDS
+        while True:
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            try:
+                await channel.queue_declare(_LOCK, exclusive=True, timeout=self._timeout_seconds)
+            except ChannelLockedResource as exc:  # which has closed the channel
+                if asyncio.get_running_loop().time() > deadline:
+                    raise DeadLettersBusy from exc
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return cast("Channel", channel)  # the abstract type does not know `wait`
+
+
+async def _read(channel: Channel) -> Reading:
+    total = await _count(channel)
+    letters = await _take(channel, min(total, SCAN_LIMIT)) if total else []
+    return Reading(channel, letters, total)
+
+
+async def _count(channel: Channel) -> int:
+    declared = await channel.queue_declare(DEAD_LETTERS.name, passive=True)
+    return declared.message_count or 0
+
+
+async def _take(channel: Channel, wanted: int) -> list[DeadLetter]:
+    """Take letters out without acknowledging them, within bounds of size and time."""
+    letters: list[DeadLetter] = []
+    copies: Counter[str] = Counter()
+    size = 0
+    enough = asyncio.Event()
+
+    async def keep(message: DeliveredMessage) -> None:
+        nonlocal size
+        letter = DeadLetter.of(message)
+        copies[letter.id] += 1
+        letters.append(letter.copy_number(copies[letter.id]))
+        size += len(letter.body)
+        if len(letters) >= wanted or size >= _SCAN_BYTES:
+            enough.set()
+
+    await channel.basic_qos(prefetch_count=wanted)
+    consumer = await channel.basic_consume(DEAD_LETTERS.name, keep)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SCAN_SECONDS):
+            await enough.wait()
+    await channel.basic_cancel(consumer.consumer_tag or "")
+    return letters

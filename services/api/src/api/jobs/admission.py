@@ -1,0 +1,107 @@
+"""What a task's arguments must fulfil beyond their schema, before anything is queued.
+
+The schema knows types and bounds; here are the rules that depend on settings or on what is stored.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from api.errors.rendering import validation_problem
+from api.errors.types import (
+    ApiError,
+    FileNotFound,
+    HostNotAllowed,
+    InvalidField,
+    InvalidRequest,
+    RecipientNotAllowed,
+)
+from api.settings import ApiSettings
+from api.storage.uploads import Uploads
+from contracts.allow_lists import HostAllowList, RecipientAllowList
+from contracts.errors import RejectedError
+from contracts.schemas import Args, FanOutArgs, FetchUrlArgs, ProcessCsvArgs, SendReportArgs
+from contracts.tasks import FAN_OUT, FETCH_URL, SEND_REPORT, TaskSpec
+
+REFUSALS: Final[Mapping[str, tuple[type[ApiError], ...]]] = {
+    FETCH_URL.name: (HostNotAllowed,),
+    FAN_OUT.name: (HostNotAllowed,),
+    SEND_REPORT.name: (RecipientNotAllowed,),
+}
+"""What a task's arguments may be refused for beyond their schema."""
+
+
+class Admission:
+    """Decides which arguments are let in, and completes them."""
+
+    def __init__(self, settings: ApiSettings, uploads: Uploads) -> None:
+        self._hosts = HostAllowList.parse(settings.fetch_allowed_hosts)
+        self._recipients = RecipientAllowList.parse(settings.report_allowed_recipients)
+        self._uploads = uploads
+
+    async def validate(self, spec: TaskSpec[Any, Any], fields: Mapping[str, Any]) -> Args:
+        """Return a task's arguments from untyped fields, admitted.
+
+        Raises:
+            InvalidRequest: the fields break the schema's rules, or those below.
+
+        """
+        try:
+            args: Args = spec.args.model_validate(fields)
+        except ValidationError as exc:
+            raise validation_problem(exc) from exc
+        return await self.admit(args)
+
+    async def admit(self, args: Args) -> Args:
+        """Return the arguments as they are to be submitted.
+
+        Raises:
+            HostNotAllowed, RecipientNotAllowed, InvalidRequest: they may not.
+
+        """
+        match args:
+            case FetchUrlArgs():
+                self._admit_urls({"url": args.url})
+            case FanOutArgs():
+                self._admit_urls({f"urls.{n}": url for n, url in enumerate(args.urls)})
+            case SendReportArgs():
+                self._admit_recipient(args.email)
+            case ProcessCsvArgs():
+                return await self._resolve_file(args)
+            case _:
+                pass
+        return args
+
+    def _admit_urls(self, urls: Mapping[str, str]) -> None:
+        refused = [
+            InvalidField(field=field, value=url, rule=rule)
+            for field, url in urls.items()
+            if (rule := _refusal(self._hosts.admit, url))
+        ]
+        if refused:
+            raise HostNotAllowed(refused)
+
+    def _admit_recipient(self, email: str) -> None:
+        if rule := _refusal(self._recipients.check, email):
+            raise RecipientNotAllowed([InvalidField(field="email", value=email, rule=rule)])
+
+    async def _resolve_file(self, args: ProcessCsvArgs) -> ProcessCsvArgs:
+        """Bind the name to the content that it has now, so that a retry reads the same."""
+        if args.file_id is None:
+            newest = await self._uploads.newest_of_name(args.filename)
+            return args.model_copy(update={"file_id": newest.id}) if newest else args
+        try:
+            await self._uploads.info(args.file_id)
+        except FileNotFound as exc:
+            field = InvalidField(field="file_id", value=args.file_id, rule=exc.detail)
+            raise InvalidRequest([field]) from exc
+        return args
+
+
+def _refusal(admit: Callable[[str], object], value: str) -> str | None:
+    try:
+        admit(value)
+    except RejectedError as exc:
+        return str(exc)
+    return None

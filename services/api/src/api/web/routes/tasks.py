@@ -1,0 +1,258 @@
+"""The catalogue, and one route per task to submit a job of it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from api.components import Services, Uses
+from api.errors.openapi import responses
+from api.errors.types import (
+    BodyTooLarge,
+    BrokerUnavailable,
+    IdempotencyKeyReused,
+    InvalidField,
+    InvalidRequest,
+    LaneFull,
+    MalformedBody,
+    OutcomeUnknown,
+    Overloaded,
+    ResultsUnavailable,
+    TaskNotFound,
+)
+from api.jobs.admission import REFUSALS
+from api.jobs.submission import Submission
+from api.jobs.waiting import Awaited, submit_and_wait
+from api.web.fast_path import BusyRoute
+from api.web.idempotency import Keyed, replayed_header
+from api.web.job_view import JobView, job_response, job_view, new_job_view
+from api.web.parameters import preferred_wait_seconds
+from contracts.schemas import Args
+from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
+
+MAX_DELAY = timedelta(days=365)
+SUBMIT_ERRORS: Final = (
+    MalformedBody,
+    BodyTooLarge,
+    InvalidRequest,
+    IdempotencyKeyReused,
+    BrokerUnavailable,
+    LaneFull,
+    OutcomeUnknown,
+    Overloaded,
+    ResultsUnavailable,
+)
+
+
+class RetryPolicyView(BaseModel):
+    """How often and how patiently a failing job is tried again."""
+
+    max_attempts: int
+    base_seconds: float
+    max_seconds: float
+
+
+class TaskView(BaseModel):
+    """A kind of work: what it takes, what it gives, and its policies."""
+
+    name: str
+    lane: str
+    summary: str
+    deadline_seconds: float
+    retry: RetryPolicyView
+    stages: list[str]
+    args_schema: dict[str, Any] = Field(description="JSON Schema of the body to submit.")
+    result_schema: dict[str, Any] = Field(description="JSON Schema of the result.")
+
+
+class TaskList(BaseModel):
+    """All kinds of work."""
+
+    tasks: list[TaskView]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """When a job is due, and for how many seconds the client would wait for its result."""
+
+    run_at: datetime | None
+    wait_seconds: int
+    when: str
+    """As the client said it: a request that is repeated later says the same."""
+
+
+def create_router() -> APIRouter:
+    """Return the routes below /v1/tasks."""
+    router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+    router.add_api_route(
+        "", list_tasks, summary="List the tasks", response_model=TaskList, methods=["GET"]
+    )
+    router.add_api_route(
+        "/{name}",
+        show_task,
+        summary="Show one task",
+        response_model=TaskView,
+        responses=responses(TaskNotFound),
+        methods=["GET"],
+    )
+    for spec in CATALOGUE.values():
+        router.add_api_route(
+            f"/{spec.name}/jobs",
+            _submit_endpoint(spec),
+            methods=["POST"],
+            status_code=202,
+            response_model=JobView,
+            summary=f"Submit {spec.name}",
+            description=f"{spec.summary} Runs on the {spec.lane} lane.",
+            operation_id=f"submit_{spec.name.replace('.', '_')}",
+            responses=responses(*SUBMIT_ERRORS, *REFUSALS.get(spec.name, ()))
+            | {200: {"model": JobView, "description": "Finished within `Prefer: wait=N`."}},
+            route_class_override=BusyRoute,
+        )
+    router.add_api_route(
+        "/{name}/jobs",
+        submit_unknown,
+        methods=["POST"],
+        include_in_schema=False,
+    )
+    return router
+
+
+async def list_tasks() -> TaskList:
+    """Return every task with the JSON Schemas of its arguments and result."""
+    return TaskList(tasks=[_task_view(spec) for spec in CATALOGUE.values()])
+
+
+async def show_task(
+    name: Annotated[str, Path(description="The task's name, as in the list.")],
+) -> TaskView:
+    """Return one task with the JSON Schemas of its arguments and result."""
+    return _task_view(find_task(name))
+
+
+async def submit_unknown(name: str) -> None:
+    """Refuse a job of a task that is not in the catalogue: those that are have their own route."""
+    find_task(name)
+
+
+def find_task(name: str) -> TaskSpec[Any, Any]:
+    """Return a task of the catalogue.
+
+    Raises:
+        TaskNotFound: there is none of that name.
+
+    """
+    spec = CATALOGUE.get(name)
+    if spec is None:
+        raise TaskNotFound(name, CATALOGUE)
+    return spec
+
+
+def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> datetime | None:
+    """Return when a job is due, from at most one of both.
+
+    Raises:
+        InvalidRequest: both are given, or it is too far away.
+
+    """
+    now = datetime.now(UTC)
+    if run_at is not None and delay_seconds is not None:
+        raise InvalidRequest(
+            [
+                InvalidField(
+                    field="delay", value=delay_seconds, rule="give delay or run_at, not both"
+                )
+            ]
+        )
+    if delay_seconds:
+        return now + timedelta(seconds=delay_seconds)
+    if run_at is not None and run_at > now + MAX_DELAY:
+        rule = f"must be within the next {MAX_DELAY.days} days"
+        raise InvalidRequest([InvalidField(field="run_at", value=run_at.isoformat(), rule=rule)])
+    return run_at
+
+
+async def submit_options(
+    delay: Annotated[
+        float | None,
+        Query(ge=0, le=MAX_DELAY.total_seconds(), description="Seconds until the job starts."),
+    ] = None,
+    run_at: Annotated[
+        AwareDatetime | None, Query(description="When the job starts, with a time zone.")
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: wait up to N ≤ 60 s for the result (RFC 7240)")
+    ] = None,
+) -> SubmitOptions:
+    """Read when a job is due and how long the client would wait for it."""
+    due = resolve_run_at(run_at, delay)
+    return SubmitOptions(due, preferred_wait_seconds(prefer), f"{delay} {run_at}")
+
+
+def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Response]]:
+    optional = not any(field.is_required() for field in spec.args.model_fields.values())
+    args_type: Any = Annotated[spec.args, Body()]
+
+    async def submit(
+        services: Uses,
+        options: Annotated[SubmitOptions, Depends(submit_options)],
+        key: Keyed,
+        args: args_type,
+    ) -> Response:
+        admitted = await services.admission.admit(args)
+        identity = key.identity(args.model_dump_json(), options.when)
+        submission = Submission(spec, admitted, options.run_at, identity)
+        if options.wait_seconds:
+            awaited = await submit_and_wait(
+                services.submitter,
+                services.store,
+                services.changes,
+                submission,
+                options.wait_seconds,
+            )
+        else:
+            awaited = Awaited(await services.submitter.submit(submission), None)
+        return await _answer(services, awaited, options.wait_seconds)
+
+    if optional:
+        submit.__defaults__ = (spec.args(),)
+    return submit
+
+
+async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Response:
+    """Show a job as it was accepted, or as it ended when the client preferred to wait."""
+    accepted, snapshot = awaited
+    record = accepted.record
+    headers = {"Location": f"/v1/jobs/{record.id}"} | replayed_header(replayed=accepted.replayed)
+    if wait_seconds:
+        headers["Preference-Applied"] = f"wait={wait_seconds}"
+    elif accepted.replayed:
+        snapshot = await services.store.snapshot(record.id)
+    view = job_view(snapshot) if snapshot else new_job_view(record)
+    status_code = 200 if wait_seconds and view.state.is_terminal else 202
+    return job_response(view, status_code, headers)
+
+
+def _task_view(spec: TaskSpec[Any, Any]) -> TaskView:
+    args: type[Args] = spec.args
+    return TaskView(
+        name=spec.name,
+        lane=spec.lane,
+        summary=spec.summary,
+        deadline_seconds=spec.deadline.total_seconds(),
+        retry=_retry_view(spec.retry),
+        stages=[stage.name for stage in spec.stages],
+        args_schema=args.model_json_schema(),
+        result_schema=spec.result.model_json_schema(mode="serialization"),
+    )
+
+
+def _retry_view(policy: RetryPolicy) -> RetryPolicyView:
+    return RetryPolicyView(
+        max_attempts=policy.max_attempts,
+        base_seconds=policy.base_seconds,
+        max_seconds=policy.max_seconds,
+    )
