@@ -30,7 +30,7 @@ from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
 from contracts.tasks import RENDER_REPORT
 from worker_io.claims import held_claim
 from worker_io.draws import draw
-from worker_io.fetching import Fetcher
+from worker_io.fetching.fetcher import Fetcher
 from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
 from worker_io.purge import Purged, purge
 

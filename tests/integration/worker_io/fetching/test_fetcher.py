@@ -18,7 +18,7 @@ from contracts.errors import (
     RetryableError,
 )
 from servers import eventually
-from worker_io.fetching import Answer, Fetcher, FetchLimits
+from worker_io.fetching.fetcher import Answer, Fetcher, FetchLimits
 
 LIMITS = FetchLimits(timeout_seconds=10, max_bytes=50_000, max_redirects=3)
 ALLOWED = HostAllowList.parse("127.0.0.1")

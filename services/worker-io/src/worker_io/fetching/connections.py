@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from worker_io.public_network import PublicNetwork
+from worker_io.fetching.public_addresses import PublicNetwork
 
 _KEPT_SECONDS: Final = 5.0
 _KEPT_AT_MOST: Final = 256

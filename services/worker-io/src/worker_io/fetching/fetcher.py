@@ -20,9 +20,9 @@ import h11
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
 from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
-from worker_io.connections import BrokenConnectionError, Connections
-from worker_io.event_loop import EventLoopThread
-from worker_io.public_network import PublicNetwork, Resolve
+from worker_io.fetching.connections import BrokenConnectionError, Connections
+from worker_io.fetching.event_loop import EventLoopThread
+from worker_io.fetching.public_addresses import PublicNetwork, Resolve
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS: Final = 429

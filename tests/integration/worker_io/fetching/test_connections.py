@@ -9,8 +9,8 @@ import pytest
 
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
-from worker_io import connections
-from worker_io.fetching import Fetcher, FetchLimits
+from worker_io.fetching import connections
+from worker_io.fetching.fetcher import Fetcher, FetchLimits
 
 LOCAL = HostAllowList.parse("127.0.0.1")
 SECONDS = 30.0
