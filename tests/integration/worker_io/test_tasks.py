@@ -25,7 +25,7 @@ from contracts.schemas import (
 from contracts.storage import artifact_key
 from contracts.tasks import FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
 from worker_io.fetching.fetcher import Fetcher, FetchLimits
-from worker_io.mail import MailServer
+from worker_io.mail.smtp import MailServer
 from worker_io.tasks import CLAIM, RECEIPT, IoTasks
 
 RENDERED = RenderReportResult(

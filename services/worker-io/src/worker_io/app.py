@@ -8,7 +8,7 @@ from contracts.storage import open_storage
 from contracts.tasks import DRAW_NUMBER, FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
 from contracts.wire import JobApp, create_celery
 from worker_io.fetching.fetcher import Fetcher, FetchLimits
-from worker_io.mail import MailServer
+from worker_io.mail.smtp import MailServer
 from worker_io.settings import WorkerIoSettings
 from worker_io.tasks import IoTasks
 

@@ -28,10 +28,11 @@ from contracts.schemas import (
 )
 from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
 from contracts.tasks import RENDER_REPORT
-from worker_io.claims import held_claim
 from worker_io.draws import draw
 from worker_io.fetching.fetcher import Fetcher
-from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
+from worker_io.mail.lease import held_claim
+from worker_io.mail.message import Report, build_mail
+from worker_io.mail.smtp import MailServer, mail_server_ready
 from worker_io.purge import Purged, purge
 
 RECEIPT = "mail.json"

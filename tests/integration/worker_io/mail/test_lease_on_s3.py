@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from contracts.errors import RetryableError
-from worker_io.claims import held_claim
+from worker_io.mail.lease import held_claim
 
 KEY = "artifacts/job-42/claims/mail"
 MINUTE = timedelta(minutes=1)

@@ -13,7 +13,8 @@ from typing import Protocol
 import pytest
 
 from contracts.errors import RejectedError, RetryableError
-from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
+from worker_io.mail.message import Report, build_mail
+from worker_io.mail.smtp import MailServer, mail_server_ready
 
 REPORT = Report("Olá", "text", "<p>html</p>", b"png", "chart", b"a,b\n", "table.csv")
 MAIL = build_mail(REPORT, "job-42", "no-reply@empresa.com", "ana@empresa.com", datetime.now(UTC))

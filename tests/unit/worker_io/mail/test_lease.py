@@ -11,7 +11,7 @@ import pytest
 from obstore.store import LocalStore, ObjectStore
 
 from contracts.errors import RetryableError
-from worker_io.claims import held_claim
+from worker_io.mail.lease import held_claim
 
 KEY = "artifacts/job-42/claims/mail"
 MINUTE = timedelta(minutes=1)
