@@ -13,7 +13,7 @@ from contracts.logs import configure_logging
 from contracts.settings import read_settings
 from contracts.worker import run_worker
 from worker_io.app import create_app
-from worker_io.processes import run_processes
+from worker_io.prefork import run_processes
 from worker_io.settings import WorkerIoSettings
 from worker_io.threads import start_all
 
