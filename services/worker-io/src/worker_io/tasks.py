@@ -30,7 +30,7 @@ from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
 from contracts.tasks import RENDER_REPORT
 from worker_io.draws import draw
 from worker_io.fetching.fetcher import Fetcher
-from worker_io.mail.lease import held_claim
+from worker_io.mail.lease import held_lease
 from worker_io.mail.message import Report, build_mail
 from worker_io.mail.smtp import MailServer, mail_server_ready
 from worker_io.purge import Purged, purge
@@ -38,8 +38,11 @@ from worker_io.purge import Purged, purge
 RECEIPT = "mail.json"
 """Artifact written once the mail server has taken a report: a job that runs again sends no more."""
 
-CLAIM = "claims/mail"
-"""Lies in a folder below the job's artifacts: it is purged with them, but not listed among them."""
+LEASE = "claims/mail"
+"""Key of the lease, in a folder below the job's artifacts: purged with them, not listed among them.
+
+The name stays as it is: during an update, workers of two versions compete for the same key.
+"""
 
 _CLOCKS_DIFFER = timedelta(seconds=15)
 
@@ -65,7 +68,7 @@ class IoTasks:
         self._numbers = numbers
         self._storage = storage
         self._mail_server = mail_server
-        self._claim_validity = timedelta(seconds=mail_server.handover_seconds) + _CLOCKS_DIFFER
+        self._lease_validity = timedelta(seconds=mail_server.handover_seconds) + _CLOCKS_DIFFER
         self._mail_from = mail_from
         self._allowed_recipients = allowed_recipients
         self._upload_ttl = upload_ttl
@@ -97,8 +100,8 @@ class IoTasks:
     def send_report(self, args: SendReportArgs, job: Job) -> SendReportResult:
         """Mail the report that the stage before has rendered, once.
 
-        A receipt says that it was sent, and a claim that somebody is sending it; a delivery that
-        finds a claim and no receipt comes back later. Twice is sent only what the mail server took
+        A receipt says that it was sent, and a lease that somebody is sending it; a delivery that
+        finds a lease and no receipt is retried. Twice is sent only what the mail server took
         from a worker that died, or lost its connection, before it could write the receipt.
         """
         self._allowed_recipients.check(args.email)
@@ -110,7 +113,7 @@ class IoTasks:
         )
         with (
             mail_server_ready(self._mail_server) as hand_over,
-            held_claim(self._storage, artifact_key(job.id, CLAIM), self._claim_validity),
+            held_lease(self._storage, artifact_key(job.id, LEASE), self._lease_validity),
         ):
             if sent := self._receipt(job.id):  # by another delivery, in the meantime
                 return sent
