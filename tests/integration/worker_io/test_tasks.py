@@ -158,7 +158,7 @@ def test_waiting_for_a_dead_workers_lease_does_not_use_up_all_attempts() -> None
         SEND_REPORT.retry.backoff_seconds(attempt, jitter=0.999)
         for attempt in range(1, SEND_REPORT.retry.max_attempts)
     ]
-    assert sum(waits) > MailServer("", 0, 0).handover_seconds + 15
+    assert sum(waits) > MailServer("", 0, 0).send_timeout_seconds + 15
 
 
 def test_lease_is_not_among_the_artifacts(
@@ -183,7 +183,7 @@ def test_cancelled_report_is_not_mailed(tasks: IoTasks, inbox: Inbox, job_of: Jo
     assert inbox.mails == []
 
 
-def test_report_cancelled_while_it_is_handed_over_is_mailed(
+def test_report_cancelled_while_it_is_sent_is_mailed(
     tasks: IoTasks, inbox: Inbox, job_of: JobOf
 ) -> None:
     job = send_report_job(job_of)

@@ -32,7 +32,7 @@ from worker_io.draws import draw
 from worker_io.fetching.fetcher import Fetcher
 from worker_io.mail.lease import held_lease
 from worker_io.mail.message import Report, build_mail
-from worker_io.mail.smtp import MailServer, mail_server_ready
+from worker_io.mail.smtp import MailServer, smtp_session
 from worker_io.purge import Purged, purge
 
 RECEIPT = "mail.json"
@@ -68,7 +68,7 @@ class IoTasks:
         self._numbers = numbers
         self._storage = storage
         self._mail_server = mail_server
-        self._lease_validity = timedelta(seconds=mail_server.handover_seconds) + _CLOCKS_DIFFER
+        self._lease_validity = timedelta(seconds=mail_server.send_timeout_seconds) + _CLOCKS_DIFFER
         self._mail_from = mail_from
         self._allowed_recipients = allowed_recipients
         self._upload_ttl = upload_ttl
@@ -112,13 +112,13 @@ class IoTasks:
             self._report(job.id, rendered), job.id, self._mail_from, args.email, datetime.now(UTC)
         )
         with (
-            mail_server_ready(self._mail_server) as hand_over,
+            smtp_session(self._mail_server) as send,
             held_lease(self._storage, artifact_key(job.id, LEASE), self._lease_validity),
         ):
             if sent := self._receipt(job.id):  # by another delivery, in the meantime
                 return sent
             job.cancellation.stop_if_cancelled()
-            hand_over(mail)
+            send(mail)
             result = SendReportResult(
                 email=args.email,
                 subject=rendered.subject,

@@ -1,4 +1,4 @@
-"""Builds the mail of a report."""
+"""Builds the mail that carries a report."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _UNFIT_FOR_HEADERS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A rendered report: what its mail consists of."""
+    """A rendered report, of which its mail is made."""
 
     subject: str
     text: str
@@ -39,18 +39,17 @@ def build_mail(
     to be one (RFC 5322, section 3.6.4).
 
     Raises:
-        RejectedError: something that belongs into a header could add another header, or a
-            recipient.
+        RejectedError: a text for a header could add another header, or a recipient.
 
     """
     mail = EmailMessage(policy=SMTP)
-    mail["Subject"] = _checked("subject", report.subject)
-    mail["From"] = _checked("sender", sender)
-    mail["To"] = _checked("recipient", recipient)
+    mail["Subject"] = _header("subject", report.subject)
+    mail["From"] = _header("sender", sender)
+    mail["To"] = _header("recipient", recipient)
     if [address.addr_spec for address in mail["To"].addresses] != [recipient]:
         raise RejectedError(f"{recipient!r} is not the address of one recipient")
     mail["Date"] = format_datetime(sent_at)
-    mail["Message-ID"] = _checked("job id", f"<{job_id}@{_domain(sender)}>")
+    mail["Message-ID"] = _header("job id", f"<{job_id}@{_domain(sender)}>")
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps holiday notices from answering
     mail.set_content(report.text)
     mail.add_alternative(report.html, subtype="html")
@@ -60,13 +59,13 @@ def build_mail(
         maintype="text",
         subtype="csv",
         params={"charset": "utf-8"},
-        filename=_checked("name of the table", report.table_name),
+        filename=_header("name of the table", report.table_name),
     )
     return mail
 
 
-def _checked(what: str, text: str) -> str:
-    """Return what is fit for a header. EmailMessage refuses line ends only, and by ValueError."""
+def _header(what: str, text: str) -> str:
+    """Return a text that is fit for a header. EmailMessage itself refuses line ends only."""
     if any(unicodedata.category(character) in _UNFIT_FOR_HEADERS for character in text):
         raise RejectedError(f"the mail's {what} has control characters in it: {text!r}")
     return text
@@ -83,7 +82,7 @@ def _add_chart(mail: EmailMessage, report: Report) -> None:
         cid=f"<{CHART_CID}>",
         filename="chart.png",
         disposition="inline",
-        headers=[f"Content-Description: {_checked('chart text', report.chart_alt)}"],
+        headers=[f"Content-Description: {_header('chart text', report.chart_alt)}"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Hands mails over to a mail server."""
+"""Sends mails by SMTP."""
 
 import base64
 import smtplib
@@ -15,51 +15,51 @@ from contracts.errors import RejectedError, RetryableError
 
 _FIRST_PERMANENT: Final = 500
 
-HandOver = Callable[[EmailMessage], None]
+Send = Callable[[EmailMessage], None]
 
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed over.
+    """A mail server, how to log in there, and how long it may take.
 
-    `timeout_seconds` is that of connecting and of each answer; `handover_seconds` that of the mail
-    as a whole, once the server is ready for it. The second is long because a server that checks
-    what it was given answers late, and a mail that is given up then may arrive all the same
+    `timeout_seconds` is that of connecting and of each reply; `send_timeout_seconds` that of the
+    mail as a whole, once the server is ready for it. The second is long because a server that
+    checks a mail replies late, and a mail that is given up then may arrive all the same
     (RFC 5321, section 4.5.3.2.6).
     """
 
     host: str
     port: int
     timeout_seconds: float
-    handover_seconds: float = 60
+    send_timeout_seconds: float = 60
     username: str | None = None
     password: str | None = None
     starttls: bool = False
 
 
 @contextmanager
-def mail_server_ready(server: MailServer) -> Iterator[HandOver]:
-    """Connect and log in; give what hands a mail over.
+def smtp_session(server: MailServer) -> Iterator[Send]:
+    """Connect and log in; yield what sends a mail.
 
-    It returns once the server has taken responsibility for the mail, and it has ended after
-    `handover_seconds` in any case.
+    It returns once the server has taken responsibility for the mail, and has ended after
+    `send_timeout_seconds` in any case.
 
     Raises:
         RejectedError: the server will never take it: 5xx to its recipient or its content.
         RetryableError: anything else, also a server that is wrongly set up: it can be put right.
 
     """
-    with _faults_named(server):
+    with _errors_translated(server):
         connection = _connect(server)
 
-    def hand_over(mail: EmailMessage) -> None:
-        with _faults_named(server), _cut_off(connection, server.handover_seconds):
+    def send(mail: EmailMessage) -> None:
+        with _errors_translated(server), _time_limit(connection, server.send_timeout_seconds):
             connection.send_message(mail)
 
     try:
-        yield hand_over
+        yield send
     finally:
-        _part(connection)
+        _quit(connection)
 
 
 def _connect(server: MailServer) -> smtplib.SMTP:
@@ -82,8 +82,8 @@ def _connect(server: MailServer) -> smtplib.SMTP:
 
 
 def _log_in(connection: smtplib.SMTP, server: MailServer, username: str, password: str) -> None:
-    # `from None`: the original errors are logged and stored with all that they say, and a server
-    # may repeat what it was sent, or Python what it could not encode.
+    # `from None`: the original errors would be logged and stored as well, and a server may repeat
+    # what it was sent, or Python what it could not encode.
     try:
         connection.login(username, password)
     except smtplib.SMTPResponseException as exc:
@@ -108,7 +108,8 @@ def _without(text: str, username: str, password: str) -> str:
 
 
 @contextmanager
-def _faults_named(server: MailServer) -> Iterator[None]:
+def _errors_translated(server: MailServer) -> Iterator[None]:
+    """Make errors of SMTP and of the network those that say whether the job is retried."""
     try:
         yield
     except smtplib.SMTPRecipientsRefused as exc:
@@ -122,13 +123,13 @@ def _faults_named(server: MailServer) -> Iterator[None]:
 
 
 @contextmanager
-def _cut_off(connection: smtplib.SMTP, after_seconds: float) -> Iterator[None]:
-    # A time-out of the socket alone would begin anew with every byte that arrives.
-    peer = connection.sock
-    if peer is None:
+def _time_limit(connection: smtplib.SMTP, seconds: float) -> Iterator[None]:
+    # A timeout of the socket alone would start again with every byte that arrives.
+    sock = connection.sock
+    if sock is None:
         raise smtplib.SMTPServerDisconnected("the connection was closed")
-    peer.settimeout(after_seconds)
-    timer = threading.Timer(after_seconds, _shut, [peer])
+    sock.settimeout(seconds)
+    timer = threading.Timer(seconds, _shut_down, [sock])
     timer.daemon = True
     timer.start()
     try:
@@ -137,13 +138,13 @@ def _cut_off(connection: smtplib.SMTP, after_seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _shut(peer: socket.socket) -> None:
+def _shut_down(sock: socket.socket) -> None:
     with suppress(OSError):
-        peer.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
 
 
-def _part(connection: smtplib.SMTP) -> None:
-    # A mail that was accepted must not be sent again because the farewell went wrong.
+def _quit(connection: smtplib.SMTP) -> None:
+    # A mail that was accepted must not be sent again because of an error after it.
     with suppress(OSError):
         connection.quit()
     connection.close()
