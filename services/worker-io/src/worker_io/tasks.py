@@ -33,7 +33,7 @@ from worker_io.fetching.fetcher import Fetcher
 from worker_io.mail.lease import held_lease
 from worker_io.mail.message import Report, build_mail
 from worker_io.mail.smtp import MailServer, smtp_session
-from worker_io.purge import Purged, purge
+from worker_io.purge import PurgeTotals, purge
 
 RECEIPT = "mail.json"
 """Artifact written once the mail server has taken a report: a job that runs again sends no more."""
@@ -139,15 +139,15 @@ class IoTasks:
             freed_bytes=uploads.freed_bytes + artifacts.freed_bytes,
         )
 
-    def _purge(self, prefix: str, before: datetime, job: Job) -> Purged:
+    def _purge(self, prefix: str, before: datetime, job: Job) -> PurgeTotals:
         stop_at = time.monotonic() + job.deadline_seconds / 2
-        sums = Purged()
-        for sums in purge(self._storage, prefix, before):
+        totals = PurgeTotals()
+        for totals in purge(self._storage, prefix, before):
             job.cancellation.stop_if_cancelled()
-            job.report(sums.seen, None, "files", f"{prefix}: {sums.deleted} deleted")
+            job.report(totals.seen, None, "files", f"{prefix}: {totals.deleted} deleted")
             if time.monotonic() > stop_at:
                 break
-        return sums
+        return totals
 
     def _report(self, job_id: str, rendered: RenderReportResult) -> Report:
         return Report(
