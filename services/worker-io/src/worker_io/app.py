@@ -1,4 +1,4 @@
-"""Puts the io lane's worker together."""
+"""Composes the io lane's worker."""
 
 import random
 from datetime import timedelta

@@ -36,7 +36,7 @@ from worker_io.mail.smtp import MailServer, smtp_session
 from worker_io.purge import PurgeTotals, purge
 
 RECEIPT = "mail.json"
-"""Artifact written once the mail server has taken a report: a job that runs again sends no more."""
+"""Artifact written once the mail server has accepted a report: a job run again sends nothing."""
 
 LEASE = "claims/mail"
 """Key of the lease, in a folder below the job's artifacts: purged with them, not listed among them.
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class IoTasks:
-    """What the io lane does, with all that it needs for it."""
+    """The functions that implement the io lane's tasks."""
 
     def __init__(  # noqa: PLR0913 - one parameter per thing from outside
         self,
@@ -76,20 +76,20 @@ class IoTasks:
 
     def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
         """GET one address."""
-        answer = self._fetcher.fetch(args.url, job.deadline_seconds, job.cancellation)
-        return FetchUrlResult(**asdict(answer))
+        fetched = self._fetcher.fetch(args.url, job.deadline_seconds, job.cancellation)
+        return FetchUrlResult(**asdict(fetched))
 
     def fan_out(self, args: FanOutArgs, job: Job) -> FanOutResult:
         """GET many addresses at the same time."""
         started = time.monotonic()
-        answers = self._fetcher.fetch_all(
+        fetched = self._fetcher.fetch_all(
             args.urls,
             job.deadline_seconds,
             lambda done: job.report(done, len(args.urls), "urls"),
             job.cancellation,
         )
         return FanOutResult(
-            responses=[FetchUrlResult(**asdict(answer)) for answer in answers],
+            responses=[FetchUrlResult(**asdict(each)) for each in fetched],
             elapsed_seconds=round(time.monotonic() - started, 3),
         )
 
@@ -101,8 +101,8 @@ class IoTasks:
         """Mail the report that the stage before has rendered, once.
 
         A receipt says that it was sent, and a lease that somebody is sending it; a delivery that
-        finds a lease and no receipt is retried. Twice is sent only what the mail server took
-        from a worker that died, or lost its connection, before it could write the receipt.
+        finds a lease and no receipt is retried. A mail is sent twice only if the server accepted
+        it from a worker that died, or lost its connection, before it could write the receipt.
         """
         self._allowed_recipients.check(args.email)
         if sent := self._receipt(job.id):
@@ -125,11 +125,11 @@ class IoTasks:
                 message_id=mail["Message-ID"],
                 attachments=[rendered.table],
             )
-            self._keep_receipt(job.id, result)
+            self._write_receipt(job.id, result)
         return result
 
     def purge_files(self, args: PurgeFilesArgs, job: Job) -> PurgeFilesResult:  # noqa: ARG002 - alike
-        """Delete expired files; what is left at the deadline is the next run's."""
+        """Delete expired files; the next run deletes what is left at the deadline."""
         now = datetime.now(UTC)
         uploads = self._purge(UPLOADS, now - self._upload_ttl, job)
         artifacts = self._purge(ARTIFACTS, now - self._artifact_ttl, job)
@@ -164,7 +164,7 @@ class IoTasks:
         content = self._read(artifact_key(job_id, RECEIPT))
         return SendReportResult.model_validate_json(content) if content else None
 
-    def _keep_receipt(self, job_id: str, result: SendReportResult) -> None:
+    def _write_receipt(self, job_id: str, result: SendReportResult) -> None:
         try:
             key = artifact_key(job_id, RECEIPT)
             obstore.put(self._storage, key, result.model_dump_json().encode())
