@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from beat.schedule import create_schedule, month_before, newest_tick
 from beat.scheduler import JobScheduler
-from beat.submission import submit, tick_id
+from beat.submission import tick_id
 from contracts.records import JobState, confirmed_key
 from contracts.tasks import PURGE_FILES, SEND_REPORT
 from integration.broker import Broker, headers_of
@@ -30,7 +30,7 @@ def entry(recipient: str) -> str:
 
 def test_scheduled_job_has_a_record_and_a_message(jobs: Jobs, broker: Broker) -> None:
     job_id = tick_id("purge-files", TICK)
-    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id)
     assert jobs.record(job_id).task == PURGE_FILES.name
     assert jobs.status(job_id).state is JobState.QUEUED
     message = broker.take("jobs.io")
@@ -41,7 +41,7 @@ def test_scheduled_job_has_a_record_and_a_message(jobs: Jobs, broker: Broker) ->
 def test_second_beat_submits_nothing_at_the_same_tick(jobs: Jobs, broker: Broker) -> None:
     for first in (True, False):
         job_id = tick_id("purge-files", TICK)
-        assert submit(jobs.celery, PURGE_FILES.name, {}, job_id) is first
+        assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id) is first
     assert broker.ready("jobs.io") == 1
 
 
@@ -60,10 +60,10 @@ def test_job_whose_beat_was_killed_before_it_published_is_published_by_the_next(
     jobs: Jobs, broker: Broker
 ) -> None:
     job_id = tick_id("purge-files", TICK)
-    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id)
     broker.take("jobs.io")
     jobs.redis.delete(confirmed_key(job_id))
-    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id)
     assert broker.ready("jobs.io") == 1
     assert jobs.ids() == {job_id}
 
@@ -84,18 +84,28 @@ def test_tick_is_that_of_the_schedule_however_late_it_is_served(now: str, tick: 
 
 def test_schedule_that_a_task_does_not_take_leaves_nothing(jobs: Jobs) -> None:
     with pytest.raises(ValidationError, match="email"):
-        submit(jobs.celery, SEND_REPORT.name, {"email": "nobody"}, "job-42")
+        jobs.submitter.submit(SEND_REPORT.name, {"email": "nobody"}, "job-42")
     assert jobs.ids() == set()
+
+
+def lazy_scheduler(jobs: Jobs, state: Path) -> JobScheduler:
+    """Return a scheduler that does what it is called for, and nothing by itself."""
+    scheduler = JobScheduler(
+        jobs.celery,
+        submitter=jobs.submitter,
+        heartbeat_file=None,
+        schedule_filename=str(state),
+        lazy=True,
+    )
+    scheduler.setup_schedule()
+    return scheduler
 
 
 def test_monthly_report_is_the_chain_of_last_month(
     jobs: Jobs, broker: Broker, tmp_path: Path
 ) -> None:
     jobs.celery.conf.beat_schedule = create_schedule(["ana@empresa.com"])
-    scheduler = JobScheduler(
-        jobs.celery, heartbeat_file=None, schedule_filename=str(tmp_path / "state"), lazy=True
-    )
-    scheduler.setup_schedule()
+    scheduler = lazy_scheduler(jobs, tmp_path / "state")
     scheduler.apply_async(scheduler.schedule[entry("ana@empresa.com")], advance=False)
     scheduler.close()
     message = broker.take("jobs.cpu")
@@ -108,6 +118,17 @@ def test_monthly_report_is_the_chain_of_last_month(
     assert sending["kwargs"] == expected | {"email": "ana@empresa.com"}
     (job_id,) = jobs.ids()
     assert sending["options"]["task_id"] == headers_of(message)["root_id"] == job_id
+
+
+def test_no_result_backend_is_needed_to_submit(jobs: Jobs, broker: Broker, tmp_path: Path) -> None:
+    """The workers' own is not installed beside beat."""
+    jobs.celery.conf.update(result_backend="not_installed:Backend+redis://127.0.0.1:1")
+    jobs.celery.conf.beat_schedule = create_schedule(["ana@empresa.com"])
+    scheduler = lazy_scheduler(jobs, tmp_path / "state")
+    for due in list(scheduler.schedule.values()):
+        scheduler.apply_async(due, advance=False)
+    scheduler.close()
+    assert (broker.ready("jobs.io"), broker.ready("jobs.cpu")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +169,7 @@ def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> N
 def missed_tick(place: Place, jobs: Jobs) -> None:
     """Beat's memory says that the last purge was two hours ago."""
     jobs.celery.conf.beat_schedule = create_schedule([])
-    scheduler = JobScheduler(
-        jobs.celery, heartbeat_file=None, schedule_filename=str(place.folder / "state"), lazy=True
-    )
-    scheduler.setup_schedule()
+    scheduler = lazy_scheduler(jobs, place.folder / "state")
     scheduler.schedule["purge-files"].last_run_at = datetime.now(UTC) - timedelta(hours=2)
     scheduler.sync()
     scheduler.close()
@@ -174,7 +192,7 @@ def test_beat_that_is_stopped_while_it_submits_leaves_no_job_that_never_runs(
         supervisor = threading.Thread(target=stop_once_recorded)
         supervisor.start()
         with pytest.raises(SystemExit):
-            submit(jobs.celery, PURGE_FILES.name, {}, "job-42")
+            jobs.submitter.submit(PURGE_FILES.name, {}, "job-42")
         supervisor.join()
     signal.signal(signal.SIGUSR1, before)
     assert jobs.ids() == set()
