@@ -224,6 +224,14 @@ def test_tick_during_which_beat_is_stopped_is_made_up_for_after_its_restart(
         assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
 
 
+@pytest.mark.usefixtures("missed_tick")
+def test_beat_that_waits_for_redis_stops_on_sigterm(place: Place) -> None:
+    with run_beat(place, result_url="redis://127.0.0.1:1") as beat:
+        assert eventually(lambda: "does not take a record" in beat.log.read_text(), 30)
+        beat.terminate()
+        assert beat.exit_code() == 0
+
+
 def test_beat_starts_before_the_servers_that_it_needs(place: Place) -> None:
     away = {"broker_url": "amqp://user:password@127.0.0.1:1//", "result_url": "redis://127.0.0.1:1"}
     with run_beat(place, **away) as beat:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from celery import Celery
+from redis.exceptions import RedisError
 
 from beat.records import JobRecords
 from contracts.lanes import JOBS, declare_topology
@@ -58,11 +59,18 @@ class Submitter:
             # The record is new, or that of a beat that was killed before it published.
             self._publish(record)
         except BaseException:  # SystemExit too: a record without a message would never run
-            self._records.withdraw(record)
+            self._withdraw(record)
             raise
         self._records.mark_confirmed(record)
         logger.info("%s[%s] submitted", task, job_id)
         return True
+
+    def _withdraw(self, record: JobRecord) -> None:
+        try:
+            self._records.withdraw(record)
+        except RedisError as exc:  # must not hide why it is withdrawn: SystemExit, perhaps
+            # Whoever submits the tick next finds a record without a message, and publishes it.
+            logger.warning("the record of %s was not withdrawn: %s", record.id, exc)
 
     def _is_submitted(self, record: JobRecord) -> bool:
         """Return whether another beat has published a job, or does so in a moment."""
