@@ -77,12 +77,12 @@ def test_job_whose_beat_was_killed_before_it_published_is_published_by_the_next(
         ("2026-03-01T05:59:59", "2026-02-01T06:00"),
     ],
 )
-def test_tick_is_that_of_the_schedule_however_late_it_is_served(now: str, tick: str) -> None:
+def test_tick_is_that_of_the_schedule_however_late_it_is_submitted(now: str, tick: str) -> None:
     monthly = create_schedule(["ana@empresa.com"])[entry("ana@empresa.com")]["schedule"]
     assert newest_tick(monthly, datetime.fromisoformat(now)) == datetime.fromisoformat(tick)
 
 
-def test_schedule_that_a_task_does_not_take_leaves_nothing(jobs: Jobs) -> None:
+def test_arguments_that_a_task_does_not_take_leave_no_record(jobs: Jobs) -> None:
     with pytest.raises(ValidationError, match="email"):
         jobs.submitter.submit(SEND_REPORT.name, {"email": "nobody"}, "job-42")
     assert jobs.ids() == set()
@@ -152,11 +152,11 @@ def test_schedule_is_an_hourly_purge_and_a_report_for_each_recipient() -> None:
     assert monthly == crontab(minute="0", hour="6", day_of_month="1")
 
 
-def test_nobody_gets_a_report_unasked() -> None:
+def test_no_report_is_scheduled_without_recipients() -> None:
     assert set(create_schedule([])) == {"purge-files"}
 
 
-def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> None:
+def test_beat_starts_touches_its_heartbeat_file_and_stops_on_sigterm(place: Place) -> None:
     heartbeat = place.folder / "heartbeat-beat"
     with run_beat(place) as beat:
         before = heartbeat.stat().st_mtime_ns
@@ -167,7 +167,7 @@ def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> N
 
 @pytest.fixture
 def missed_tick(place: Place, jobs: Jobs) -> None:
-    """Beat's memory says that the last purge was two hours ago."""
+    """Beat's state file says that the last purge was two hours ago."""
     jobs.celery.conf.beat_schedule = create_schedule([])
     scheduler = lazy_scheduler(jobs, place.folder / "state")
     scheduler.schedule["purge-files"].last_run_at = datetime.now(UTC) - timedelta(hours=2)
@@ -199,9 +199,7 @@ def test_beat_that_is_stopped_while_it_submits_leaves_no_job_that_never_runs(
 
 
 @pytest.mark.usefixtures("missed_tick")
-def test_beat_makes_up_for_a_tick_that_it_has_missed(
-    place: Place, jobs: Jobs, broker: Broker
-) -> None:
+def test_beat_submits_a_tick_that_it_has_missed(place: Place, jobs: Jobs, broker: Broker) -> None:
     broker.declare()
     with run_beat(place):
         assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
@@ -209,7 +207,7 @@ def test_beat_makes_up_for_a_tick_that_it_has_missed(
 
 
 @pytest.mark.usefixtures("missed_tick")
-def test_tick_during_which_beat_is_stopped_is_made_up_for_after_its_restart(
+def test_tick_during_which_beat_is_stopped_is_submitted_after_its_restart(
     place: Place, jobs: Jobs, broker: Broker
 ) -> None:
     broker.declare()

@@ -12,9 +12,9 @@ from beat.submission import Submitter, tick_id
 
 
 class JobScheduler(PersistentScheduler):
-    """Submits due entries; touches a heartbeat file with every turn of the loop."""
+    """Submits due entries; touches a heartbeat file at every pass of the loop."""
 
-    # Celery's would be connected to before each entry, and waited for without an end.
+    # Celery would connect its own before each entry, and wait for it without an end.
     producer: Any = None
 
     def __init__(
@@ -49,7 +49,7 @@ class JobScheduler(PersistentScheduler):
         fields = {
             name: value() if callable(value) else value for name, value in entry.kwargs.items()
         }
-        # Celery has counted it as done already, and saves the schedule when it is told to stop.
+        # Celery has counted it as done already, and saves the schedule when it is stopped.
         self.schedule[entry.name] = entry
         try:
             tick = newest_tick(entry.schedule, datetime.now(UTC))
