@@ -193,7 +193,11 @@ def _beat_that_missed_a_tick(place: Place, jobs: Jobs, name: str) -> BeatingServ
     state: Path = place.folder / f"{name}-state"
     jobs.celery.conf.beat_schedule = create_schedule([])
     scheduler = JobScheduler(
-        jobs.celery, heartbeat_file=None, schedule_filename=str(state), lazy=True
+        jobs.celery,
+        submitter=jobs.submitter,
+        heartbeat_file=None,
+        schedule_filename=str(state),
+        lazy=True,
     )
     scheduler.setup_schedule()
     scheduler.schedule["purge-files"].last_run_at = datetime.now(UTC) - timedelta(hours=2)

@@ -7,7 +7,8 @@ from typing import Any
 import redis
 from kombu import Connection
 
-from beat.submission import submit
+from beat.records import JobRecords
+from beat.submission import Submitter
 from contracts.records import (
     Attempt,
     JobRecord,
@@ -35,13 +36,16 @@ class Jobs:
     """Submits as beat does, reads as the API does."""
 
     def __init__(self, place: Place) -> None:
-        self.celery = create_celery(place.settings())
+        settings = place.settings()
+        self.celery = create_celery(settings)
+        records = JobRecords(place.result_url)
+        self.submitter = Submitter(self.celery, records, settings.job_ttl_seconds)
         self.redis = redis.Redis.from_url(place.result_url)
 
     def submit(self, spec: TaskSpec[Any, Any], **fields: Any) -> str:  # noqa: ANN401 - a task's arguments
         """Submit a job and return its id."""
         job_id = str(uuid.uuid4())
-        assert submit(self.celery, spec.name, fields, job_id)
+        assert self.submitter.submit(spec.name, fields, job_id)
         return job_id
 
     def cancel(self, job_id: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from beat.schedule import create_schedule, month_before, newest_tick
 from beat.scheduler import JobScheduler
-from beat.submission import submit, tick_id
+from beat.submission import tick_id
 from contracts.records import JobState, confirmed_key
 from contracts.tasks import PURGE_FILES, SEND_REPORT
 from integration.broker import Broker, headers_of
@@ -30,7 +30,7 @@ def entry(recipient: str) -> str:
 
 def test_scheduled_job_has_a_record_and_a_message(jobs: Jobs, broker: Broker) -> None:
     job_id = tick_id("purge-files", TICK)
-    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id)
     assert jobs.record(job_id).task == PURGE_FILES.name
     assert jobs.status(job_id).state is JobState.QUEUED
     message = broker.take("jobs.io")
@@ -41,7 +41,7 @@ def test_scheduled_job_has_a_record_and_a_message(jobs: Jobs, broker: Broker) ->
 def test_second_beat_submits_nothing_at_the_same_tick(jobs: Jobs, broker: Broker) -> None:
     for first in (True, False):
         job_id = tick_id("purge-files", TICK)
-        assert submit(jobs.celery, PURGE_FILES.name, {}, job_id) is first
+        assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id) is first
     assert broker.ready("jobs.io") == 1
 
 
@@ -60,10 +60,10 @@ def test_job_whose_beat_was_killed_before_it_published_is_published_by_the_next(
     jobs: Jobs, broker: Broker
 ) -> None:
     job_id = tick_id("purge-files", TICK)
-    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id)
     broker.take("jobs.io")
     jobs.redis.delete(confirmed_key(job_id))
-    assert submit(jobs.celery, PURGE_FILES.name, {}, job_id)
+    assert jobs.submitter.submit(PURGE_FILES.name, {}, job_id)
     assert broker.ready("jobs.io") == 1
     assert jobs.ids() == {job_id}
 
@@ -77,25 +77,35 @@ def test_job_whose_beat_was_killed_before_it_published_is_published_by_the_next(
         ("2026-03-01T05:59:59", "2026-02-01T06:00"),
     ],
 )
-def test_tick_is_that_of_the_schedule_however_late_it_is_served(now: str, tick: str) -> None:
+def test_tick_is_that_of_the_schedule_however_late_it_is_submitted(now: str, tick: str) -> None:
     monthly = create_schedule(["ana@empresa.com"])[entry("ana@empresa.com")]["schedule"]
     assert newest_tick(monthly, datetime.fromisoformat(now)) == datetime.fromisoformat(tick)
 
 
-def test_schedule_that_a_task_does_not_take_leaves_nothing(jobs: Jobs) -> None:
+def test_arguments_that_a_task_does_not_take_leave_no_record(jobs: Jobs) -> None:
     with pytest.raises(ValidationError, match="email"):
-        submit(jobs.celery, SEND_REPORT.name, {"email": "nobody"}, "job-42")
+        jobs.submitter.submit(SEND_REPORT.name, {"email": "nobody"}, "job-42")
     assert jobs.ids() == set()
+
+
+def lazy_scheduler(jobs: Jobs, state: Path) -> JobScheduler:
+    """Return a scheduler that does what it is called for, and nothing by itself."""
+    scheduler = JobScheduler(
+        jobs.celery,
+        submitter=jobs.submitter,
+        heartbeat_file=None,
+        schedule_filename=str(state),
+        lazy=True,
+    )
+    scheduler.setup_schedule()
+    return scheduler
 
 
 def test_monthly_report_is_the_chain_of_last_month(
     jobs: Jobs, broker: Broker, tmp_path: Path
 ) -> None:
     jobs.celery.conf.beat_schedule = create_schedule(["ana@empresa.com"])
-    scheduler = JobScheduler(
-        jobs.celery, heartbeat_file=None, schedule_filename=str(tmp_path / "state"), lazy=True
-    )
-    scheduler.setup_schedule()
+    scheduler = lazy_scheduler(jobs, tmp_path / "state")
     scheduler.apply_async(scheduler.schedule[entry("ana@empresa.com")], advance=False)
     scheduler.close()
     message = broker.take("jobs.cpu")
@@ -108,6 +118,17 @@ def test_monthly_report_is_the_chain_of_last_month(
     assert sending["kwargs"] == expected | {"email": "ana@empresa.com"}
     (job_id,) = jobs.ids()
     assert sending["options"]["task_id"] == headers_of(message)["root_id"] == job_id
+
+
+def test_no_result_backend_is_needed_to_submit(jobs: Jobs, broker: Broker, tmp_path: Path) -> None:
+    """The workers' own is not installed beside beat."""
+    jobs.celery.conf.update(result_backend="not_installed:Backend+redis://127.0.0.1:1")
+    jobs.celery.conf.beat_schedule = create_schedule(["ana@empresa.com"])
+    scheduler = lazy_scheduler(jobs, tmp_path / "state")
+    for due in list(scheduler.schedule.values()):
+        scheduler.apply_async(due, advance=False)
+    scheduler.close()
+    assert (broker.ready("jobs.io"), broker.ready("jobs.cpu")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +152,11 @@ def test_schedule_is_an_hourly_purge_and_a_report_for_each_recipient() -> None:
     assert monthly == crontab(minute="0", hour="6", day_of_month="1")
 
 
-def test_nobody_gets_a_report_unasked() -> None:
+def test_no_report_is_scheduled_without_recipients() -> None:
     assert set(create_schedule([])) == {"purge-files"}
 
 
-def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> None:
+def test_beat_starts_touches_its_heartbeat_file_and_stops_on_sigterm(place: Place) -> None:
     heartbeat = place.folder / "heartbeat-beat"
     with run_beat(place) as beat:
         before = heartbeat.stat().st_mtime_ns
@@ -146,12 +167,9 @@ def test_beat_starts_shows_that_it_lives_and_stops_on_sigterm(place: Place) -> N
 
 @pytest.fixture
 def missed_tick(place: Place, jobs: Jobs) -> None:
-    """Beat's memory says that the last purge was two hours ago."""
+    """Beat's state file says that the last purge was two hours ago."""
     jobs.celery.conf.beat_schedule = create_schedule([])
-    scheduler = JobScheduler(
-        jobs.celery, heartbeat_file=None, schedule_filename=str(place.folder / "state"), lazy=True
-    )
-    scheduler.setup_schedule()
+    scheduler = lazy_scheduler(jobs, place.folder / "state")
     scheduler.schedule["purge-files"].last_run_at = datetime.now(UTC) - timedelta(hours=2)
     scheduler.sync()
     scheduler.close()
@@ -174,16 +192,14 @@ def test_beat_that_is_stopped_while_it_submits_leaves_no_job_that_never_runs(
         supervisor = threading.Thread(target=stop_once_recorded)
         supervisor.start()
         with pytest.raises(SystemExit):
-            submit(jobs.celery, PURGE_FILES.name, {}, "job-42")
+            jobs.submitter.submit(PURGE_FILES.name, {}, "job-42")
         supervisor.join()
     signal.signal(signal.SIGUSR1, before)
     assert jobs.ids() == set()
 
 
 @pytest.mark.usefixtures("missed_tick")
-def test_beat_makes_up_for_a_tick_that_it_has_missed(
-    place: Place, jobs: Jobs, broker: Broker
-) -> None:
+def test_beat_submits_a_tick_that_it_has_missed(place: Place, jobs: Jobs, broker: Broker) -> None:
     broker.declare()
     with run_beat(place):
         assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
@@ -191,7 +207,7 @@ def test_beat_makes_up_for_a_tick_that_it_has_missed(
 
 
 @pytest.mark.usefixtures("missed_tick")
-def test_tick_during_which_beat_is_stopped_is_made_up_for_after_its_restart(
+def test_tick_during_which_beat_is_stopped_is_submitted_after_its_restart(
     place: Place, jobs: Jobs, broker: Broker
 ) -> None:
     broker.declare()
@@ -204,6 +220,14 @@ def test_tick_during_which_beat_is_stopped_is_made_up_for_after_its_restart(
     assert jobs.ids() == set()
     with run_beat(place):
         assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
+
+
+@pytest.mark.usefixtures("missed_tick")
+def test_beat_that_waits_for_redis_stops_on_sigterm(place: Place) -> None:
+    with run_beat(place, result_url="redis://127.0.0.1:1") as beat:
+        assert eventually(lambda: "does not take a record" in beat.log.read_text(), 30)
+        beat.terminate()
+        assert beat.exit_code() == 0
 
 
 def test_beat_starts_before_the_servers_that_it_needs(place: Place) -> None:

@@ -11,7 +11,6 @@ import pytest
 from amqp.exceptions import AccessRefused
 from kombu import Connection, Queue
 
-from beat.submission import submit
 from contracts.lanes import (
     DEAD_LETTER_NOTICES,
     DEAD_LETTERS,
@@ -22,8 +21,8 @@ from contracts.lanes import (
     lane_queue,
 )
 from contracts.tasks import FETCH_URL
-from contracts.wire import create_celery
 from integration.broker import Broker
+from integration.jobs import Jobs
 from integration.place import Place
 from integration.services import run_api, run_lane_worker
 from integration.stack_broker import StackBroker, run_stack_broker
@@ -311,6 +310,6 @@ def ended(api: httpx2.Client, task: str, delay: int | None = None, **args: objec
 
 
 def test_beat_submits_with_its_own_user(of: Callable[[str], Place], place: Place) -> None:
-    celery = create_celery(of("beat").settings())
-    assert submit(celery, FETCH_URL.name, {"url": "http://any.test/"}, "job-of-beat")
+    jobs = Jobs(of("beat"))
+    assert jobs.submit(FETCH_URL, url="http://any.test/")
     assert eventually(lambda: Broker(place).take("jobs.io") is not None)

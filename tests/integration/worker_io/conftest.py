@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # typeshed's, not there at run time
 
 
 class Httpbin:
-    """A real httpbin that remembers what it was asked."""
+    """A real httpbin that keeps the paths of its requests."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -51,7 +51,7 @@ class Httpbin:
 
 
 class Inbox:
-    """What a real SMTP server was handed; its replies can be set to others."""
+    """A real SMTP server that keeps its mails; its replies can be set."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []

@@ -24,9 +24,9 @@ from contracts.schemas import (
 )
 from contracts.storage import artifact_key
 from contracts.tasks import FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
-from worker_io.fetching import Fetcher, FetchLimits
-from worker_io.mail import MailServer
-from worker_io.tasks import CLAIM, RECEIPT, IoTasks
+from worker_io.fetching.fetcher import Fetcher, FetchLimits
+from worker_io.mail.smtp import MailServer
+from worker_io.tasks import LEASE, RECEIPT, IoTasks
 
 RENDERED = RenderReportResult(
     subject="Vendas mensal: janeiro",
@@ -138,30 +138,30 @@ def test_many_deliveries_at_once_send_one_mail(tasks: IoTasks, inbox: Inbox, job
     assert len(inbox.mails) == 1
 
 
-def test_claim_of_a_worker_that_died_delays_the_mail_and_no_more(
+def test_lease_of_a_worker_that_died_delays_the_mail_and_no_more(
     tasks: IoTasks, inbox: Inbox, job_of: JobOf, storage: LocalStore
 ) -> None:
-    claim = artifact_key("job-42", f"{CLAIM}/1")
-    obstore.put(storage, claim, b"{}")
+    lease = artifact_key("job-42", f"{LEASE}/1")
+    obstore.put(storage, lease, b"{}")
     with pytest.raises(RetryableError, match="another delivery"):
         tasks.send_report(ARGS, send_report_job(job_of))
     assert inbox.mails == []
     assert storage.prefix is not None
     long_ago = time.time() - 76
-    os.utime(Path(storage.prefix) / claim, (long_ago, long_ago))
+    os.utime(Path(storage.prefix) / lease, (long_ago, long_ago))
     result = tasks.send_report(ARGS, send_report_job(job_of))
     assert [mail["Message-ID"] for mail in inbox.mails] == [result.message_id]
 
 
-def test_waiting_for_a_dead_workers_claim_does_not_use_up_all_attempts() -> None:
+def test_waiting_for_a_dead_workers_lease_does_not_use_up_all_attempts() -> None:
     waits = [
         SEND_REPORT.retry.backoff_seconds(attempt, jitter=0.999)
         for attempt in range(1, SEND_REPORT.retry.max_attempts)
     ]
-    assert sum(waits) > MailServer("", 0, 0).handover_seconds + 15
+    assert sum(waits) > MailServer("", 0, 0).send_timeout_seconds + 15
 
 
-def test_claim_is_not_among_the_artifacts(
+def test_lease_is_not_among_the_artifacts(
     tasks: IoTasks, inbox: Inbox, job_of: JobOf, storage: LocalStore
 ) -> None:
     folder = "artifacts/job-42/"
@@ -183,7 +183,7 @@ def test_cancelled_report_is_not_mailed(tasks: IoTasks, inbox: Inbox, job_of: Jo
     assert inbox.mails == []
 
 
-def test_report_cancelled_while_it_is_handed_over_is_mailed(
+def test_report_cancelled_while_it_is_sent_is_mailed(
     tasks: IoTasks, inbox: Inbox, job_of: JobOf
 ) -> None:
     job = send_report_job(job_of)

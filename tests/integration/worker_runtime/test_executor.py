@@ -11,7 +11,6 @@ import obstore
 import pytest
 from kombu import Message
 
-from beat.submission import submit
 from contracts.lanes import DELIVERY_LIMIT, Lane
 from contracts.records import PROGRESS_STATE, Attempt, JobState, Progress, Running, meta_key
 from contracts.storage import artifact_key, open_storage
@@ -349,7 +348,7 @@ def test_worker_of_the_first_version_may_have_begun_the_job(jobs: Jobs) -> None:
     """It said under the key of the end that it runs the task."""
     job_id = str(uuid.uuid4())
     jobs.redis.set(meta_key(job_id), json.dumps({"status": "STARTED", "result": {}}))
-    submit(jobs.celery, FETCH_URL.name, {"url": "http://answers.test/"}, job_id)
+    jobs.submitter.submit(FETCH_URL.name, {"url": "http://answers.test/"}, job_id)
     assert jobs.outcome(job_id).state is JobState.SUCCEEDED
 
 

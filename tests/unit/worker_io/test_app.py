@@ -57,7 +57,7 @@ def test_sender_without_an_address_is_refused(tmp_path: Path, sender: str) -> No
 
 
 @pytest.mark.parametrize("missing", ["BROKER_URL", "RESULT_URL"])
-def test_wrong_settings_are_told_without_the_passwords(
+def test_wrong_settings_are_reported_without_the_passwords(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setenv("BROKER_URL", "amqp://user:hunter2@broker")
@@ -67,10 +67,10 @@ def test_wrong_settings_are_told_without_the_passwords(
     monkeypatch.delenv(missing)
     with pytest.raises(ValidationError) as refusal:
         WorkerIoSettings()
-    told = str(refusal.value)
-    assert missing.lower() in told
-    assert "smtp_port" in told
-    assert "hunter2" not in told
+    reported = str(refusal.value)
+    assert missing.lower() in reported
+    assert "smtp_port" in reported
+    assert "hunter2" not in reported
 
 
 def test_no_host_may_be_at_a_private_address_by_default(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import obstore
 import pytest
 from obstore.store import LocalStore, ObjectStore
 
-from worker_io.purge import Purged, purge
+from worker_io.purge import PurgeTotals, purge
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 WEEK_AGO = NOW - timedelta(days=7)
@@ -27,22 +27,22 @@ def keys(storage: ObjectStore) -> list[str]:
     return sorted(file["path"] for chunk in obstore.list(storage) for file in chunk)
 
 
-def final(storage: ObjectStore, prefix: str) -> Purged:
-    return [Purged(), *purge(storage, prefix, WEEK_AGO)][-1]
+def final(storage: ObjectStore, prefix: str) -> PurgeTotals:
+    return [PurgeTotals(), *purge(storage, prefix, WEEK_AGO)][-1]
 
 
 def test_only_files_past_their_lifetime_go(storage: LocalStore, tmp_path: Path) -> None:
     put(storage, tmp_path, "artifacts/old/report.html", timedelta(days=8))
     put(storage, tmp_path, "artifacts/old/chart.png", timedelta(days=30))
     put(storage, tmp_path, "artifacts/new/report.html", timedelta(days=6))
-    assert final(storage, "artifacts") == Purged(seen=3, deleted=2, freed_bytes=10)
+    assert final(storage, "artifacts") == PurgeTotals(seen=3, deleted=2, freed_bytes=10)
     assert keys(storage) == ["artifacts/new/report.html"]
 
 
 def test_other_prefixes_are_left_alone(storage: LocalStore, tmp_path: Path) -> None:
     put(storage, tmp_path, "datasets/sales/part.parquet", timedelta(days=900))
     put(storage, tmp_path, "artifacts-of-others/x", timedelta(days=900))
-    assert final(storage, "artifacts") == Purged()
+    assert final(storage, "artifacts") == PurgeTotals()
     assert len(keys(storage)) == 2
 
 
@@ -52,12 +52,12 @@ def test_purging_twice_changes_nothing(storage: LocalStore, tmp_path: Path) -> N
     assert final(storage, "uploads").deleted == 0
 
 
-def test_sums_grow_with_every_chunk_of_a_thousand(storage: LocalStore, tmp_path: Path) -> None:
+def test_totals_grow_with_every_chunk_of_a_thousand(storage: LocalStore, tmp_path: Path) -> None:
     for number in range(2_300):
         put(storage, tmp_path, f"uploads/content/{number}", timedelta(days=8))
-    sums = list(purge(storage, "uploads", WEEK_AGO))
-    assert [s.seen for s in sums] == [1_000, 2_000, 2_300]
-    assert sums[-1] == Purged(seen=2_300, deleted=2_300, freed_bytes=11_500)
+    totals = list(purge(storage, "uploads", WEEK_AGO))
+    assert [each.seen for each in totals] == [1_000, 2_000, 2_300]
+    assert totals[-1] == PurgeTotals(seen=2_300, deleted=2_300, freed_bytes=11_500)
     assert keys(storage) == []
 
 
@@ -72,4 +72,4 @@ def test_purge_beside_another_one_deletes_the_rest(storage: LocalStore, tmp_path
 
 
 def test_purge_of_nothing_is_no_error(storage: LocalStore) -> None:
-    assert final(storage, "uploads") == Purged()
+    assert final(storage, "uploads") == PurgeTotals()

@@ -5,9 +5,11 @@ from typing import Any, Final
 
 from celery import signals
 
+from beat.records import JobRecords
 from beat.schedule import create_schedule
 from beat.scheduler import JobScheduler
 from beat.settings import BeatSettings
+from beat.submission import Submitter
 from contracts.logs import configure_logging
 from contracts.settings import read_settings
 from contracts.wire import create_celery
@@ -24,7 +26,11 @@ def main() -> None:
     app.conf.beat_schedule = create_schedule(settings.recipients)
     app.conf.beat_max_loop_interval = MAX_LOOP_SECONDS
     signals.setup_logging.connect(_keep_logging)
-    scheduler: Any = partial(JobScheduler, heartbeat_file=settings.heartbeat_file)
+    records = JobRecords(settings.result_url.get_secret_value())
+    submitter = Submitter(app, records, settings.job_ttl_seconds)
+    scheduler: Any = partial(
+        JobScheduler, submitter=submitter, heartbeat_file=settings.heartbeat_file
+    )
     app.Beat(
         scheduler_cls=scheduler,
         schedule=str(settings.beat_state_file),

@@ -28,14 +28,14 @@ def create_schedule(recipients: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def newest_tick(schedule: crontab, now: datetime) -> datetime:
-    """Return the newest minute up to now that a schedule means, however late it is served."""
+    """Return the newest minute up to now that a schedule matches, however late it is submitted."""
     minute = now.replace(second=0, microsecond=0)
-    while not _means(schedule, minute):
+    while not _matches(schedule, minute):
         minute -= timedelta(minutes=1)
     return minute
 
 
-def _means(schedule: Any, minute: datetime) -> bool:  # noqa: ANN401 - a crontab, unknown to stubs
+def _matches(schedule: Any, minute: datetime) -> bool:  # noqa: ANN401 - a crontab, unknown to stubs
     return bool(
         minute.minute in schedule.minute
         and minute.hour in schedule.hour

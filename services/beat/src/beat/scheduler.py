@@ -8,18 +8,28 @@ from celery.beat import PersistentScheduler
 from pydantic import ValidationError
 
 from beat.schedule import newest_tick
-from beat.submission import submit, tick_id
+from beat.submission import Submitter, tick_id
 
 
 class JobScheduler(PersistentScheduler):
-    """Submits due entries; touches a heartbeat file with every turn of the loop."""
+    """Submits due entries; touches a heartbeat file at every pass of the loop."""
 
-    # Celery's would be connected to before each entry, and waited for without an end.
+    # Celery would connect its own before each entry, and wait for it without an end.
     producer: Any = None
 
-    def __init__(self, *args: Any, heartbeat_file: Path | None, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - Celery's own
+        submitter: Submitter,
+        heartbeat_file: Path | None,
+        **kwargs: Any,  # noqa: ANN401 - Celery's own
+    ) -> None:
+        self._submitter = submitter
         self._heartbeat_file = heartbeat_file
         super().__init__(*args, **kwargs)
+
+    def install_default_entries(self, data: object) -> None:
+        """Add no entry: Redis deletes what expires, and beat has no result backend to ask."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
         """Run what is due; return the seconds until the next look."""
@@ -39,11 +49,11 @@ class JobScheduler(PersistentScheduler):
         fields = {
             name: value() if callable(value) else value for name, value in entry.kwargs.items()
         }
-        # Celery has counted it as done already, and saves the schedule when it is told to stop.
+        # Celery has counted it as done already, and saves the schedule when it is stopped.
         self.schedule[entry.name] = entry
         try:
             tick = newest_tick(entry.schedule, datetime.now(UTC))
-            submit(self.app, entry.task, fields, tick_id(entry.name, tick))
+            self._submitter.submit(entry.task, fields, tick_id(entry.name, tick))
         except ValidationError:  # nor would it be accepted when it is tried again
             self.schedule[entry.name] = advanced
             raise

@@ -31,10 +31,10 @@ class BeatSettings(SharedSettings):
     )
     beat_state_file: Path = Field(
         default=Path(tempfile.gettempdir()) / "twinlane-beat",
-        description="Kept over a restart, so that a tick missed meanwhile is made up for",
+        description="Kept over a restart, so that a tick missed meanwhile is submitted",
     )
     heartbeat_file: Path | None = Field(
-        default=None, description="Touched while beat lives; for health checks"
+        default=None, description="Touched every few seconds while beat runs; for health checks"
     )
 
     @property

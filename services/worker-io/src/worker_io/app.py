@@ -1,4 +1,4 @@
-"""Puts the io lane's worker together."""
+"""Composes the io lane's worker."""
 
 import random
 from datetime import timedelta
@@ -7,8 +7,8 @@ from contracts.implementation import implement
 from contracts.storage import open_storage
 from contracts.tasks import DRAW_NUMBER, FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
 from contracts.wire import JobApp, create_celery
-from worker_io.fetching import Fetcher, FetchLimits
-from worker_io.mail import MailServer
+from worker_io.fetching.fetcher import Fetcher, FetchLimits
+from worker_io.mail.smtp import MailServer
 from worker_io.settings import WorkerIoSettings
 from worker_io.tasks import IoTasks
 

@@ -13,7 +13,7 @@ from contracts.logs import configure_logging
 from contracts.settings import read_settings
 from contracts.worker import run_worker
 from worker_io.app import create_app
-from worker_io.processes import run_processes
+from worker_io.prefork import run_processes
 from worker_io.settings import WorkerIoSettings
 from worker_io.threads import start_all
 
@@ -27,20 +27,20 @@ def main() -> int:
     return run_processes(settings.io_processes, partial(_serve, settings), settings.heartbeat_file)
 
 
-def _serve(settings: WorkerIoSettings, number: int, beat: Callable[[], None]) -> int:
+def _serve(settings: WorkerIoSettings, number: int, heartbeat: Callable[[], None]) -> int:
     app = create_app(settings)
-    app.steps["worker"].add(_Threads)
+    app.steps["worker"].add(_StartThreads)
     return run_worker(
         app,
         Lane.IO,
         pool="threads",
         concurrency=settings.io_concurrency,
-        beat=beat,
+        beat=heartbeat,
         name=f"{settings.worker_name}-{number}" if settings.worker_name else None,
     )
 
 
-class _Threads(bootsteps.StartStopStep):
+class _StartThreads(bootsteps.StartStopStep):
     """Starts all threads of Celery's pool before there are jobs."""
 
     requires = ("celery.worker.components:Pool",)

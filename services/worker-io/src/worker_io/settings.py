@@ -14,7 +14,7 @@ _WEEK_SECONDS = 7 * 24 * 3600
 class WorkerIoSettings(SharedSettings):
     """Read from the environment, once, by main.py."""
 
-    # What is said of a missing setting would otherwise quote others, and passwords among them.
+    # The error of a missing setting would otherwise quote others, and passwords among them.
     model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     io_processes: int = Field(default=2, ge=1, le=64, description="Processes of the worker.")

@@ -28,17 +28,21 @@ from contracts.schemas import (
 )
 from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
 from contracts.tasks import RENDER_REPORT
-from worker_io.claims import held_claim
 from worker_io.draws import draw
-from worker_io.fetching import Fetcher
-from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
-from worker_io.purge import Purged, purge
+from worker_io.fetching.fetcher import Fetcher
+from worker_io.mail.lease import held_lease
+from worker_io.mail.message import Report, build_mail
+from worker_io.mail.smtp import MailServer, smtp_session
+from worker_io.purge import PurgeTotals, purge
 
 RECEIPT = "mail.json"
-"""Artifact written once the mail server has taken a report: a job that runs again sends no more."""
+"""Artifact written once the mail server has accepted a report: a job run again sends nothing."""
 
-CLAIM = "claims/mail"
-"""Lies in a folder below the job's artifacts: it is purged with them, but not listed among them."""
+LEASE = "claims/mail"
+"""Key of the lease, in a folder below the job's artifacts: purged with them, not listed among them.
+
+The name stays as it is: during an update, workers of two versions compete for the same key.
+"""
 
 _CLOCKS_DIFFER = timedelta(seconds=15)
 
@@ -46,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class IoTasks:
-    """What the io lane does, with all that it needs for it."""
+    """The functions that implement the io lane's tasks."""
 
     def __init__(  # noqa: PLR0913 - one parameter per thing from outside
         self,
@@ -64,7 +68,7 @@ class IoTasks:
         self._numbers = numbers
         self._storage = storage
         self._mail_server = mail_server
-        self._claim_validity = timedelta(seconds=mail_server.handover_seconds) + _CLOCKS_DIFFER
+        self._lease_validity = timedelta(seconds=mail_server.send_timeout_seconds) + _CLOCKS_DIFFER
         self._mail_from = mail_from
         self._allowed_recipients = allowed_recipients
         self._upload_ttl = upload_ttl
@@ -72,20 +76,20 @@ class IoTasks:
 
     def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
         """GET one address."""
-        answer = self._fetcher.fetch(args.url, job.deadline_seconds, job.cancellation)
-        return FetchUrlResult(**asdict(answer))
+        fetched = self._fetcher.fetch(args.url, job.deadline_seconds, job.cancellation)
+        return FetchUrlResult(**asdict(fetched))
 
     def fan_out(self, args: FanOutArgs, job: Job) -> FanOutResult:
         """GET many addresses at the same time."""
         started = time.monotonic()
-        answers = self._fetcher.fetch_all(
+        fetched = self._fetcher.fetch_all(
             args.urls,
             job.deadline_seconds,
             lambda done: job.report(done, len(args.urls), "urls"),
             job.cancellation,
         )
         return FanOutResult(
-            responses=[FetchUrlResult(**asdict(answer)) for answer in answers],
+            responses=[FetchUrlResult(**asdict(each)) for each in fetched],
             elapsed_seconds=round(time.monotonic() - started, 3),
         )
 
@@ -96,9 +100,9 @@ class IoTasks:
     def send_report(self, args: SendReportArgs, job: Job) -> SendReportResult:
         """Mail the report that the stage before has rendered, once.
 
-        A receipt says that it was sent, and a claim that somebody is sending it; a delivery that
-        finds a claim and no receipt comes back later. Twice is sent only what the mail server took
-        from a worker that died, or lost its connection, before it could write the receipt.
+        A receipt says that it was sent, and a lease that somebody is sending it; a delivery that
+        finds a lease and no receipt is retried. A mail is sent twice only if the server accepted
+        it from a worker that died, or lost its connection, before it could write the receipt.
         """
         self._allowed_recipients.check(args.email)
         if sent := self._receipt(job.id):
@@ -108,24 +112,24 @@ class IoTasks:
             self._report(job.id, rendered), job.id, self._mail_from, args.email, datetime.now(UTC)
         )
         with (
-            mail_server_ready(self._mail_server) as hand_over,
-            held_claim(self._storage, artifact_key(job.id, CLAIM), self._claim_validity),
+            smtp_session(self._mail_server) as send,
+            held_lease(self._storage, artifact_key(job.id, LEASE), self._lease_validity),
         ):
             if sent := self._receipt(job.id):  # by another delivery, in the meantime
                 return sent
             job.cancellation.stop_if_cancelled()
-            hand_over(mail)
+            send(mail)
             result = SendReportResult(
                 email=args.email,
                 subject=rendered.subject,
                 message_id=mail["Message-ID"],
                 attachments=[rendered.table],
             )
-            self._keep_receipt(job.id, result)
+            self._write_receipt(job.id, result)
         return result
 
     def purge_files(self, args: PurgeFilesArgs, job: Job) -> PurgeFilesResult:  # noqa: ARG002 - alike
-        """Delete expired files; what is left at the deadline is the next run's."""
+        """Delete expired files; the next run deletes what is left at the deadline."""
         now = datetime.now(UTC)
         uploads = self._purge(UPLOADS, now - self._upload_ttl, job)
         artifacts = self._purge(ARTIFACTS, now - self._artifact_ttl, job)
@@ -135,15 +139,15 @@ class IoTasks:
             freed_bytes=uploads.freed_bytes + artifacts.freed_bytes,
         )
 
-    def _purge(self, prefix: str, before: datetime, job: Job) -> Purged:
+    def _purge(self, prefix: str, before: datetime, job: Job) -> PurgeTotals:
         stop_at = time.monotonic() + job.deadline_seconds / 2
-        sums = Purged()
-        for sums in purge(self._storage, prefix, before):
+        totals = PurgeTotals()
+        for totals in purge(self._storage, prefix, before):
             job.cancellation.stop_if_cancelled()
-            job.report(sums.seen, None, "files", f"{prefix}: {sums.deleted} deleted")
+            job.report(totals.seen, None, "files", f"{prefix}: {totals.deleted} deleted")
             if time.monotonic() > stop_at:
                 break
-        return sums
+        return totals
 
     def _report(self, job_id: str, rendered: RenderReportResult) -> Report:
         return Report(
@@ -160,7 +164,7 @@ class IoTasks:
         content = self._read(artifact_key(job_id, RECEIPT))
         return SendReportResult.model_validate_json(content) if content else None
 
-    def _keep_receipt(self, job_id: str, result: SendReportResult) -> None:
+    def _write_receipt(self, job_id: str, result: SendReportResult) -> None:
         try:
             key = artifact_key(job_id, RECEIPT)
             obstore.put(self._storage, key, result.model_dump_json().encode())

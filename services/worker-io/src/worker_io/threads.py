@@ -1,7 +1,7 @@
-"""Threads that are there before the first job.
+"""Starts a pool's threads before the first job.
 
 A pool starts a thread when a job finds none free, and waits until that thread has run for the first
-time: in a rush, behind all the threads that compute.
+time: under load, behind all the threads that compute.
 """
 
 import threading
@@ -15,11 +15,11 @@ def start_all(executor: ThreadPoolExecutor, count: int) -> None:
         RuntimeError: the system allows no more.
 
     """
-    meeting = threading.Barrier(count + 1)
+    all_started = threading.Barrier(count + 1)
     try:
         for _ in range(count):
-            executor.submit(meeting.wait)  # the pool takes a new thread while none is free
+            executor.submit(all_started.wait)  # the pool starts a thread while none is free
     except RuntimeError:
-        meeting.abort()  # or those that are there would wait for ever
+        all_started.abort()  # or those already started would wait for ever
         raise
-    meeting.wait()
+    all_started.wait()

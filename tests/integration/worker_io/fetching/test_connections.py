@@ -9,8 +9,8 @@ import pytest
 
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
-from worker_io import connections
-from worker_io.fetching import Fetcher, FetchLimits
+from worker_io.fetching import connections
+from worker_io.fetching.fetcher import Fetcher, FetchLimits
 
 LOCAL = HostAllowList.parse("127.0.0.1")
 SECONDS = 30.0
@@ -104,7 +104,7 @@ def test_answer_that_nobody_asked_for_is_not_taken_for_the_next(
 def test_no_more_connections_are_kept_than_may_be(
     fetcher: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_KEPT_AT_MOST", 1)
+    monkeypatch.setattr(connections, "_MAX_IDLE", 1)
     with serving() as other, ThreadPoolExecutor() as pool:
         calls = pool.submit(lambda: [status(fetcher, each) for each in (server, other, server)])
         with server.accept() as kept:

@@ -1,4 +1,4 @@
-"""Claims on a real S3 server, whose conditional puts let one alone create an object."""
+"""Leases on a real S3 server, whose conditional puts let one alone create an object."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from contracts.errors import RetryableError
-from worker_io.claims import held_claim
+from worker_io.mail.lease import held_lease
 
 KEY = "artifacts/job-42/claims/mail"
 MINUTE = timedelta(minutes=1)
@@ -25,10 +25,10 @@ def storage() -> Iterator[S3Store]:
     # moto keeps its buckets for as long as the process lives.
     reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")  # noqa: S310 - local
     urllib.request.urlopen(reset).close()  # noqa: S310 - local
-    bucket = urllib.request.Request(f"{endpoint}/claims", method="PUT")  # noqa: S310 - local
+    bucket = urllib.request.Request(f"{endpoint}/leases", method="PUT")  # noqa: S310 - local
     urllib.request.urlopen(bucket).close()  # noqa: S310 - local
     yield S3Store(
-        "claims",
+        "leases",
         endpoint=endpoint,
         region="us-east-1",
         access_key_id="key",
@@ -38,19 +38,19 @@ def storage() -> Iterator[S3Store]:
     server.stop()
 
 
-def test_claim_is_held_by_one_alone_until_it_is_released(storage: S3Store) -> None:
+def test_lease_is_held_by_one_alone_until_it_is_released(storage: S3Store) -> None:
     with (
-        held_claim(storage, KEY, MINUTE),
+        held_lease(storage, KEY, MINUTE),
         pytest.raises(RetryableError, match="another delivery"),
-        held_claim(storage, KEY, MINUTE),
+        held_lease(storage, KEY, MINUTE),
     ):
         pass
-    with held_claim(storage, KEY, MINUTE):
+    with held_lease(storage, KEY, MINUTE):
         assert len(obstore.list(storage, KEY).collect()) == 1
     assert obstore.list(storage, KEY).collect() == []
 
 
-def test_expired_claim_is_taken_over(storage: S3Store) -> None:
+def test_expired_lease_is_taken_over(storage: S3Store) -> None:
     obstore.put(storage, f"{KEY}/1", b"{}")
-    with held_claim(storage, KEY, timedelta(0)):
+    with held_lease(storage, KEY, timedelta(0)):
         assert len(obstore.list(storage, KEY).collect()) == 2

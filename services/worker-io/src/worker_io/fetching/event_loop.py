@@ -20,13 +20,13 @@ class EventLoopThread:
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         """Start a coroutine on the loop; cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        return asyncio.run_coroutine_threadsafe(coroutine, self._started())
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = uvloop.new_event_loop()
-                # A daemon: what still runs when the worker has finished its jobs is wanted by none.
+                # A daemon: what still runs when the worker has finished its jobs, nobody waits for.
                 threading.Thread(
                     target=self._loop.run_forever, name="event-loop", daemon=True
                 ).start()

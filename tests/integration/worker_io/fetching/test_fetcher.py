@@ -18,7 +18,7 @@ from contracts.errors import (
     RetryableError,
 )
 from servers import eventually
-from worker_io.fetching import Answer, Fetcher, FetchLimits
+from worker_io.fetching.fetcher import Fetcher, FetchLimits, FetchResult
 
 LIMITS = FetchLimits(timeout_seconds=10, max_bytes=50_000, max_redirects=3)
 ALLOWED = HostAllowList.parse("127.0.0.1")
@@ -48,14 +48,14 @@ def answer_one(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
 
-def nobody(_: int) -> None:
+def ignore(_: int) -> None:
     """Take the number of those done."""
 
 
 def test_answer_says_status_size_type_and_time(httpbin: Httpbin, fetcher: Fetcher) -> None:
     answer = fetcher.fetch(f"{httpbin.url}/bytes/321", DEADLINE, NEVER)
     assert answer == replace(
-        Answer(f"{httpbin.url}/bytes/321", 200, 0, 321, "application/octet-stream"),
+        FetchResult(f"{httpbin.url}/bytes/321", 200, 0, 321, "application/octet-stream"),
         elapsed_seconds=answer.elapsed_seconds,
     )
     assert 0 < answer.elapsed_seconds < DEADLINE
@@ -165,7 +165,7 @@ def test_password_in_an_address_is_never_repeated(fetcher: Fetcher, address: str
     with pytest.raises(RejectedError) as asked:
         fetcher.fetch(address, DEADLINE, NEVER)
     with pytest.raises(RejectedError) as fanned_out:
-        fetcher.fetch_all([address], DEADLINE, nobody, NEVER)
+        fetcher.fetch_all([address], DEADLINE, ignore, NEVER)
     for refusal in (asked, fanned_out):
         assert "hunt" not in "".join(traceback.format_exception(refusal.value))
 
@@ -210,7 +210,7 @@ def test_fan_out_calls_at_the_same_time_within_its_bound(httpbin: Httpbin) -> No
     def seconds(at_once: int) -> float:
         fetcher = Fetcher(ALLOWED, replace(LIMITS, fan_out_concurrency=at_once), ALLOWED)
         started = time.monotonic()
-        fetcher.fetch_all([f"{httpbin.url}/delay/0.5"] * 6, DEADLINE, nobody, NEVER)
+        fetcher.fetch_all([f"{httpbin.url}/delay/0.5"] * 6, DEADLINE, ignore, NEVER)
         return time.monotonic() - started
 
     assert seconds(at_once=6) < 1.5 <= seconds(at_once=2)
@@ -224,7 +224,7 @@ def test_host_is_called_at_most_so_often_at_the_same_time_and_others_do_not_wait
     slow = [f"{httpbin.url}/delay/0.5"] * 6
     other = f"{httpbin.url}/bytes/1".replace("127.0.0.1", "localhost")
     with ThreadPoolExecutor() as pool:
-        busy = pool.submit(polite.fetch_all, slow, DEADLINE, nobody, NEVER)
+        busy = pool.submit(polite.fetch_all, slow, DEADLINE, ignore, NEVER)
         assert eventually(lambda: len(httpbin.paths) == 2)
         assert polite.fetch(other, DEADLINE, NEVER).status == 200
         assert httpbin.paths == ["/delay/0.5", "/delay/0.5", "/bytes/1"]
@@ -238,7 +238,7 @@ def test_fan_out_is_retried_whole_after_asking_everybody(
     with pytest.raises(
         RetryableError, match=r"2 of 4 addresses failed, .*/status/503 answered 503"
     ):
-        fetcher.fetch_all(urls, DEADLINE, nobody, NEVER)
+        fetcher.fetch_all(urls, DEADLINE, ignore, NEVER)
     assert len(httpbin.paths) == 4
 
 
@@ -247,19 +247,19 @@ def test_fan_out_with_an_answer_that_never_will_do_is_rejected(
 ) -> None:
     urls = [f"{httpbin.url}/status/503", f"{httpbin.url}/bytes/50001"]
     with pytest.raises(RejectedError, match=r"2 of 2 addresses failed, .* more than 50,000 bytes"):
-        fetcher.fetch_all(urls, DEADLINE, nobody, NEVER)
+        fetcher.fetch_all(urls, DEADLINE, ignore, NEVER)
 
 
 def test_fan_out_with_a_refused_host_calls_nobody(httpbin: Httpbin, fetcher: Fetcher) -> None:
     with pytest.raises(RejectedError, match="not on the list"):
-        fetcher.fetch_all([f"{httpbin.url}/get", "http://localhost/"], DEADLINE, nobody, NEVER)
+        fetcher.fetch_all([f"{httpbin.url}/get", "http://localhost/"], DEADLINE, ignore, NEVER)
     assert httpbin.paths == []
 
 
 def test_fan_out_ends_at_the_jobs_deadline(httpbin: Httpbin, fetcher: Fetcher) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceededError, match="2 addresses were not all answered"):
-        fetcher.fetch_all([f"{httpbin.url}/delay/4"] * 2, 0.3, nobody, NEVER)
+        fetcher.fetch_all([f"{httpbin.url}/delay/4"] * 2, 0.3, ignore, NEVER)
     assert time.monotonic() - started < 2
 
 
@@ -286,7 +286,7 @@ def test_cancel_ends_all_calls_of_a_fan_out(httpbin: Httpbin) -> None:
         cancelling = pool.submit(cancel_once_called, httpbin, 2, cancellation)
         started = time.monotonic()
         with pytest.raises(JobCancelledError):
-            fetcher.fetch_all([f"{httpbin.url}/delay/5"] * 6, DEADLINE, nobody, cancellation)
+            fetcher.fetch_all([f"{httpbin.url}/delay/5"] * 6, DEADLINE, ignore, cancellation)
         assert time.monotonic() - started < 3
         cancelling.result(DEADLINE)
     assert len(httpbin.paths) == 2
@@ -305,7 +305,7 @@ def test_job_cancelled_before_it_calls_calls_nobody(httpbin: Httpbin, fetcher: F
     with pytest.raises(JobCancelledError):
         fetcher.fetch(f"{httpbin.url}/delay/5", DEADLINE, cancellation)
     with pytest.raises(JobCancelledError):
-        fetcher.fetch_all([f"{httpbin.url}/delay/5"], DEADLINE, nobody, cancellation)
+        fetcher.fetch_all([f"{httpbin.url}/delay/5"], DEADLINE, ignore, cancellation)
     assert httpbin.paths == []
 
 

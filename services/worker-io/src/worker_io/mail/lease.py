@@ -1,4 +1,4 @@
-"""Claims on what must not be done by two at the same time, kept in the storage."""
+"""Leases on what only one may do at a time, kept in the storage."""
 
 import json
 import logging
@@ -19,44 +19,44 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def held_claim(storage: ObjectStore, key: str, valid_for: timedelta) -> Iterator[None]:
-    """Hold the claim `key` while inside, alone.
+def held_lease(storage: ObjectStore, key: str, valid_for: timedelta) -> Iterator[None]:
+    """Hold the lease `key` while inside, alone.
 
-    Claims are objects `key/1`, `key/2` …; the storage lets only one create each. That of a holder
-    who died stays: once it is older than `valid_for`, the next number is to be had. So `valid_for`
-    must be longer than anybody holds it, with something on top for clocks that differ.
+    Leases are objects `key/1`, `key/2` …; the storage lets only one create each. That of a holder
+    who died stays: once it is older than `valid_for`, the next number may be created. So
+    `valid_for` must be longer than anybody holds it, with a margin for clocks that differ.
 
     Raises:
         RetryableError: somebody else holds it.
 
     """
-    mine = _claim(storage, key, valid_for)
+    mine = _acquire(storage, key, valid_for)
     try:
         yield
     finally:
         _release(storage, mine)
 
 
-def _claim(storage: ObjectStore, key: str, valid_for: timedelta) -> str:
+def _acquire(storage: ObjectStore, key: str, valid_for: timedelta) -> str:
     content = json.dumps(
         {
             "by": f"{os.getpid()}@{socket.gethostname()}",
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "token": uuid4().hex,  # no two claims are equal
+            "token": uuid4().hex,  # no two leases are equal
         }
     ).encode()
     number = 1
-    while not _made(storage, f"{key}/{number}", content):
+    while not _create(storage, f"{key}/{number}", content):
         _check_expired(storage, f"{key}/{number}", valid_for)
         number += 1
     return f"{key}/{number}"
 
 
-def _made(storage: ObjectStore, key: str, content: bytes) -> bool:
+def _create(storage: ObjectStore, key: str, content: bytes) -> bool:
     try:
         obstore.put(storage, key, content, mode="create")
     except AlreadyExistsError:
-        # It is ours all the same if only the storage's first answer was lost.
+        # It is ours all the same if only the storage's answer to an earlier try was lost.
         return _read(storage, key)[0] == content
     return True
 
@@ -85,5 +85,5 @@ def _release(storage: ObjectStore, mine: str) -> None:
         with suppress(FileNotFoundError):
             obstore.delete(storage, mine)
     except (BaseError, OSError) as exc:
-        # What was done is done. The claim expires.
-        logger.warning("claim %s was not removed: %s", mine, exc)
+        # Whatever the lease was for is done, and the lease expires.
+        logger.warning("lease %s was not removed: %s", mine, exc)

@@ -7,7 +7,7 @@ from email.policy import default
 import pytest
 
 from contracts.errors import RejectedError
-from worker_io.mail import Report, build_mail
+from worker_io.mail.message import Report, build_mail
 
 REPORT = Report(
     subject="Vendas de março: São Paulo",

@@ -1,8 +1,7 @@
 """Connects to public addresses only, so that an allowed name cannot lead inside (SSRF).
 
 A name is looked up once and the connection goes to exactly the address that was checked: a second
-look-up could be answered differently (DNS rebinding). Above it nothing changes: TLS and the Host
-header still get the name.
+look-up could give another one (DNS rebinding). TLS and the Host header still get the name.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 _NEXT_ADDRESS_AFTER_SECONDS: Final = 2.0
 
-# https://www.iana.org/assignments/iana-ipv6-unicast-address-assignments: all that is given out.
+# https://www.iana.org/assignments/iana-ipv6-unicast-address-assignments: all that is assigned.
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 # What `is_global` takes for public, at least in the older Pythons that this runs on.
@@ -41,17 +40,17 @@ _NOT_PUBLIC: Final = (
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class PublicNetwork:
-    """Opens connections.
+class PublicConnector:
+    """Opens connections to public addresses, and to any address of the hosts on `private_hosts`.
 
-    Hosts on the list `private_hosts` may be anywhere. Without a `resolve`, the system's is used.
+    Without a `resolve`, the system's resolver is used.
     """
 
     def __init__(self, private_hosts: HostAllowList, resolve: Resolve | None = None) -> None:
         self._private_hosts = private_hosts
         self._resolve = resolve or _resolve
         self._lookups: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
-        """Those under way."""
+        """Those in flight."""
 
     async def connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> Streams:
         """Connect to the first of the host's addresses that answers.
@@ -62,7 +61,7 @@ class PublicNetwork:
 
         """
         name = host if tls else None
-        *others, last = await self._checked(host, port)
+        *others, last = await self._addresses(host, port)
         for address in others:
             try:
                 async with asyncio.timeout(_NEXT_ADDRESS_AFTER_SECONDS):
@@ -73,38 +72,38 @@ class PublicNetwork:
                 continue
         return await asyncio.open_connection(last, port, ssl=tls, server_hostname=name)
 
-    async def _checked(self, host: str, port: int) -> list[str]:
+    async def _addresses(self, host: str, port: int) -> list[str]:
         try:
-            addresses = list(dict.fromkeys(await self._looked_up(host, port)))
+            addresses = list(dict.fromkeys(await self._look_up(host, port)))
         except (OSError, UnicodeError) as exc:  # UnicodeError: a label that no DNS can have
             raise OSError(f"{host} could not be looked up: {exc}") from exc
         if not addresses:
             raise OSError(f"{host} has no address")
         if not self._private_hosts.allows(f"http://{_in_url(host)}/"):
             for address in addresses:
-                _check(host, address)
+                _refuse_private(host, address)
         return addresses
 
-    async def _looked_up(self, host: str, port: int) -> list[str]:
-        """Look a name up; who asks for it at the same time shares the answer.
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        """Look a name up; calls that ask for it at the same time share the look-up.
 
-        Each look-up of the system's takes a thread, and a thousand calls may go to one host.
+        Each one of the system's takes a thread, and a thousand calls may go to one host.
         """
         lookup = self._lookups.get((host, port))
         if lookup is None:
             lookup = asyncio.ensure_future(self._resolve(host, port))
             self._lookups[host, port] = lookup
-            lookup.add_done_callback(lambda done: self._answered((host, port), done))
+            lookup.add_done_callback(lambda done: self._finish((host, port), done))
         return await asyncio.shield(lookup)
 
-    def _answered(self, name: tuple[str, int], lookup: "asyncio.Future[list[str]]") -> None:
+    def _finish(self, name: tuple[str, int], lookup: "asyncio.Future[list[str]]") -> None:
         del self._lookups[name]
         if not lookup.cancelled():
-            lookup.exception()  # who asked may have gone: nobody else would look
+            lookup.exception()  # retrieved here, or asyncio complains when every call was cancelled
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Say whether an address is one of the internet's, by the registries of IANA.
+    """Return whether an address is a public one of the internet, by IANA's registries.
 
     An IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4) is as public as that one.
     """
@@ -125,7 +124,7 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
-def _check(host: str, address: str) -> None:
+def _refuse_private(host: str, address: str) -> None:
     if not is_public(ip_address(address)):
         raise RejectedError(
             f"host {host!r} is at {address}, which is no public address; if it is meant to be"

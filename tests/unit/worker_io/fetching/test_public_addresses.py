@@ -2,7 +2,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from worker_io.public_network import is_public
+from worker_io.fetching.public_addresses import is_public
 
 
 @pytest.mark.parametrize(

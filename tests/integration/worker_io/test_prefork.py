@@ -16,8 +16,8 @@ from integration.services import Service
 from integration.worker_io.conftest import Httpbin
 from servers import children_of, eventually
 
-LONGEST_BETWEEN_BEATS = 7.0
-"""Seconds, of a process that lives: they come every five."""
+LONGEST_BETWEEN_HEARTBEATS = 7.0
+"""Seconds; a connected process has one every five."""
 
 
 class Worker(Service):
@@ -30,11 +30,11 @@ class Worker(Service):
         super().__init__(name, ["-m", "worker_io.main"], place, **own | allowed | settings)
 
     def processes(self) -> list[int]:
-        """Return the ids of those that serve, oldest first."""
+        """Return the ids of the child processes, oldest first."""
         return children_of(self.pid)
 
     def age(self) -> float:
-        """Return how old the last sign of life of all processes is, in seconds."""
+        """Return how old the heartbeat file is, in seconds."""
         return time.time() - self.heartbeat.stat().st_mtime
 
 
@@ -65,7 +65,7 @@ def test_worker_is_ready_when_each_of_its_processes_consumes(place: Place) -> No
         assert channel.queue_declare("jobs.io", passive=True).consumer_count == 3
 
 
-def test_threads_are_there_before_the_first_job(place: Place) -> None:
+def test_threads_are_started_before_the_first_job(place: Place) -> None:
     with running_worker(place, io_concurrency=100) as worker:
         threads = [len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in worker.processes()]
     assert min(threads) >= 100
@@ -108,10 +108,10 @@ def test_heartbeat_file_grows_old_while_one_process_hangs(place: Place) -> None:
         hanging = worker.processes()[1]
         os.kill(hanging, signal.SIGSTOP)
         try:
-            assert eventually(lambda: worker.age() > LONGEST_BETWEEN_BEATS, 30)
+            assert eventually(lambda: worker.age() > LONGEST_BETWEEN_HEARTBEATS, 30)
         finally:
             os.kill(hanging, signal.SIGCONT)
-        assert eventually(lambda: worker.age() < LONGEST_BETWEEN_BEATS, 30)
+        assert eventually(lambda: worker.age() < LONGEST_BETWEEN_HEARTBEATS, 30)
 
 
 def test_worker_whose_name_is_taken_says_so_once_and_ends(place: Place) -> None:
@@ -123,7 +123,7 @@ def test_worker_whose_name_is_taken_says_so_once_and_ends(place: Place) -> None:
         assert "a worker named ana-1@" in said[0]
 
 
-def test_processes_end_when_nobody_looks_after_them(place: Place) -> None:
+def test_processes_end_when_their_parent_is_killed(place: Place) -> None:
     with running_worker(place) as worker:
         processes = worker.processes()
         worker.kill()

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from contracts.allow_lists import HostAllowList
 from contracts.cancellation import Cancellation
 from contracts.errors import RejectedError, RetryableError
-from worker_io.fetching import Fetcher, FetchLimits
+from worker_io.fetching.fetcher import Fetcher, FetchLimits
 
 LIMITS = FetchLimits(timeout_seconds=5)
 DEADLINE = 30.0

@@ -1,7 +1,7 @@
-"""HTTP/1.1 connections to servers: opened, kept for a while, used again.
+"""HTTP/1.1 connections to servers: opened, kept while idle, used again.
 
-h11 speaks the protocol, and this only carries its bytes: with a client's pools, backends and
-portable synchronisation, a call took four times as long.
+h11 implements the protocol; this reads and writes its bytes. With an HTTP client's pools, backends
+and portable synchronisation, a call took four times as long.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 
 import h11
 
-from worker_io.public_network import PublicNetwork
+from worker_io.fetching.public_addresses import PublicConnector
 
-_KEPT_SECONDS: Final = 5.0
-_KEPT_AT_MOST: Final = 256
+_IDLE_SECONDS: Final = 5.0
+_MAX_IDLE: Final = 256
 _MAX_HEAD_BYTES: Final = 100 * 1024
 _READ_BYTES: Final = 64 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 class BrokenConnectionError(Exception):
-    """A server could not be reached, broke off, or does not speak HTTP/1.1; says how."""
+    """A server could not be reached, closed the connection early, or broke HTTP/1.1; says how."""
 
 
 class _Origin(NamedTuple):
@@ -33,37 +33,37 @@ class _Origin(NamedTuple):
 
 
 class Connection:
-    """One connection, for one call after another."""
+    """One connection, for one request after another."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, _MAX_HEAD_BYTES)
-        self.end: asyncio.TimerHandle | None = None
-        """When it is closed, if nobody calls before."""
+        self.expiry: asyncio.TimerHandle | None = None
+        """Closes it, unless it is used again before."""
 
     async def get(self, target: str, headers: Iterable[tuple[str, str]]) -> h11.Response:
-        """Send a GET and return the head of its answer."""
+        """Send a GET and return the head of its response."""
         request = h11.Request(method="GET", target=target, headers=list(headers))
         self._writer.write((self._http.send(request) or b"") + self._end_of_request())
-        while True:  # answers like 103 Early Hints come first
+        while True:  # responses like 103 Early Hints come first
             event = await self._next_event()
             if isinstance(event, h11.Response):
                 return event
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the answer's body as it comes in."""
+        """Yield the response's body as it comes in."""
         while isinstance(event := await self._next_event(), h11.Data):
             yield event.data
 
     def is_open(self) -> bool:
-        """Say whether the server has not closed it, as far as is known here."""
+        """Return whether the server has not closed it, as far as is known here."""
         return not self._reader.at_eof() and not self._writer.is_closing()
 
     async def is_silent(self) -> bool:
-        """Say whether the server has neither closed it nor said what nobody asked for.
+        """Return whether the server has neither closed it nor sent anything unasked.
 
-        If not, it is closed.
+        If it has, close this side too.
         """
         try:
             async with asyncio.timeout(0):
@@ -78,8 +78,8 @@ class Connection:
         self.close()
         return False
 
-    def is_done(self) -> bool:
-        """Say whether an answer has come to its end and another call may follow; make it ready."""
+    def start_next(self) -> bool:
+        """Get ready for the next request; return whether the last one's end allows it."""
         states = {self._http.our_state, self._http.their_state}
         if states != {h11.DONE} or self._http.trailing_data[0]:
             return False
@@ -106,14 +106,14 @@ class Connection:
 
 
 class Connections:
-    """All connections of one event loop. As many as there are calls, and some kept for the next."""
+    """All connections of one event loop: one for each call, and some idle ones for the next."""
 
-    def __init__(self, network: PublicNetwork) -> None:
-        self._network = network
+    def __init__(self, connector: PublicConnector) -> None:
+        self._connector = connector
         self._tls = ssl.create_default_context()
         self._tls.set_alpn_protocols(["http/1.1"])
-        self._kept: dict[_Origin, list[Connection]] = {}
-        self._kept_count = 0
+        self._idle: dict[_Origin, list[Connection]] = {}
+        self._idle_count = 0
 
     @asynccontextmanager
     async def get(
@@ -122,75 +122,75 @@ class Connections:
         """Send a GET; while inside, the body is there to be read.
 
         Raises:
-            BrokenConnectionError: the server can't be reached, or breaks off.
+            BrokenConnectionError: the server can't be reached, or closes the connection early.
             RejectedError: it is at no public address.
 
         """
         parts = urlsplit(url)
         origin = _Origin(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection, response = await self._asked(origin, target, [("Host", parts.netloc), *headers])
+        connection, response = await self._send(origin, target, [("Host", parts.netloc), *headers])
         try:
             yield response, connection.body()
         finally:
-            if connection.is_done() and connection.is_open():
+            if connection.start_next() and connection.is_open():
                 self._keep(origin, connection)
             else:
                 connection.close()
 
-    async def _asked(
+    async def _send(
         self, origin: _Origin, target: str, headers: list[tuple[str, str]]
     ) -> tuple[Connection, h11.Response]:
-        kept = await self._take(origin)
-        if kept is not None:
+        idle = await self._take(origin)
+        if idle is not None:
             try:
-                return kept, await _ask(kept, target, headers)
+                return idle, await _get(idle, target, headers)
             except BrokenConnectionError:
                 pass  # its server was just closing it; a GET may be repeated (RFC 9110, 9.2.2)
         opened = await self._open(origin)
-        return opened, await _ask(opened, target, headers)
+        return opened, await _get(opened, target, headers)
 
     async def _open(self, origin: _Origin) -> Connection:
         tls = self._tls if origin.scheme == "https" else None
         try:
-            return Connection(*await self._network.connect(origin.host, origin.port, tls))
+            return Connection(*await self._connector.connect(origin.host, origin.port, tls))
         except OSError as exc:
             raise BrokenConnectionError(str(exc) or type(exc).__name__) from exc
 
     async def _take(self, origin: _Origin) -> Connection | None:
         """Return the connection that was used last, of those that can be used again."""
-        kept = self._kept.get(origin, [])
-        while kept:
-            connection = kept[-1]
-            self._forget(origin, connection)
+        idle = self._idle.get(origin, [])
+        while idle:
+            connection = idle[-1]
+            self._remove(origin, connection)
             if await connection.is_silent():
                 return connection
         return None
 
     def _keep(self, origin: _Origin, connection: Connection) -> None:
-        if self._kept_count >= _KEPT_AT_MOST:
+        if self._idle_count >= _MAX_IDLE:
             connection.close()
             return
-        self._kept.setdefault(origin, []).append(connection)
-        self._kept_count += 1
+        self._idle.setdefault(origin, []).append(connection)
+        self._idle_count += 1
         loop = asyncio.get_running_loop()
-        connection.end = loop.call_later(_KEPT_SECONDS, self._end, origin, connection)
+        connection.expiry = loop.call_later(_IDLE_SECONDS, self._expire, origin, connection)
 
-    def _end(self, origin: _Origin, connection: Connection) -> None:
-        self._forget(origin, connection)
+    def _expire(self, origin: _Origin, connection: Connection) -> None:
+        self._remove(origin, connection)
         connection.close()
 
-    def _forget(self, origin: _Origin, connection: Connection) -> None:
-        kept = self._kept[origin]
-        kept.remove(connection)
-        if not kept:
-            del self._kept[origin]
-        self._kept_count -= 1
-        if connection.end is not None:
-            connection.end.cancel()
+    def _remove(self, origin: _Origin, connection: Connection) -> None:
+        idle = self._idle[origin]
+        idle.remove(connection)
+        if not idle:
+            del self._idle[origin]
+        self._idle_count -= 1
+        if connection.expiry is not None:
+            connection.expiry.cancel()
 
 
-async def _ask(
+async def _get(
     connection: Connection, target: str, headers: Iterable[tuple[str, str]]
 ) -> h11.Response:
     try:

@@ -13,7 +13,8 @@ from typing import Protocol
 import pytest
 
 from contracts.errors import RejectedError, RetryableError
-from worker_io.mail import MailServer, Report, build_mail, mail_server_ready
+from worker_io.mail.message import Report, build_mail
+from worker_io.mail.smtp import MailServer, smtp_session
 
 REPORT = Report("Olá", "text", "<p>html</p>", b"png", "chart", b"a,b\n", "table.csv")
 MAIL = build_mail(REPORT, "job-42", "no-reply@empresa.com", "ana@empresa.com", datetime.now(UTC))
@@ -34,8 +35,8 @@ def server(port: int) -> MailServer:
 
 
 def send_mail(server: MailServer, mail: EmailMessage) -> None:
-    with mail_server_ready(server) as hand_over:
-        hand_over(mail)
+    with smtp_session(server) as send:
+        send(mail)
 
 
 def test_mail_arrives_as_it_was_built(inbox: Inbox) -> None:
@@ -136,13 +137,13 @@ def dripping_server() -> Iterator[int]:
         thread.join()
 
 
-def test_handing_over_ends_in_time_whatever_the_server_does() -> None:
+def test_sending_ends_in_time_whatever_the_server_does() -> None:
     started = time.monotonic()
     with (
         dripping_server() as port,
         pytest.raises(RetryableError, match="closed"),
     ):
-        send_mail(replace(server(port), handover_seconds=1), MAIL)
+        send_mail(replace(server(port), send_timeout_seconds=1), MAIL)
     assert time.monotonic() - started < 5
 
 
@@ -167,17 +168,17 @@ def test_login_works(inbox: Inbox) -> None:
     "reply",
     ["535 wrong", f"500 what is {ENCODED}", f"535 not {PASSWORD}", f"454 {LOGIN}"],
 )
-def test_refused_login_is_told_without_the_password(inbox: Inbox, reply: str) -> None:
+def test_refused_login_is_reported_without_the_password(inbox: Inbox, reply: str) -> None:
     inbox.reply_to_login = reply
-    told = refused_login(inbox)
-    assert f"refused the login: {reply[:3]}" in told
-    assert PASSWORD not in told
-    assert LOGIN not in told
-    assert ENCODED not in told
+    reported = refused_login(inbox)
+    assert f"refused the login: {reply[:3]}" in reported
+    assert PASSWORD not in reported
+    assert LOGIN not in reported
+    assert ENCODED not in reported
 
 
-def test_password_that_cannot_be_sent_is_told_without_it(inbox: Inbox) -> None:
-    told = refused_login(inbox, "sécret")
-    assert "SMTP_USERNAME and SMTP_PASSWORD must be ASCII" in told
-    assert "cret" not in told.replace("secret", "")
+def test_password_that_cannot_be_sent_is_reported_without_it(inbox: Inbox) -> None:
+    reported = refused_login(inbox, "sécret")
+    assert "SMTP_USERNAME and SMTP_PASSWORD must be ASCII" in reported
+    assert "cret" not in reported.replace("secret", "")
     assert inbox.mails == []
