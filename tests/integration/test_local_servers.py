@@ -16,13 +16,13 @@ import redis
 
 from local_stack.install import ensure_servers
 from local_stack.ports import is_listening
-from local_stack.servers import RabbitMQServer, RedisServer
+from local_stack.private_servers import RabbitMQServer, RedisServer
 from servers import eventually
 
 _SUPERVISE = """
 import asyncio, json, sys
 from pathlib import Path
-from local_stack.servers import RabbitMQServer, RedisServer
+from local_stack.private_servers import RabbitMQServer, RedisServer
 from local_stack.supervisor import Screen, Supervisor
 
 folder = Path(sys.argv[1])

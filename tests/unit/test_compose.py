@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local_stack.services import SERVICE_SETTINGS
+from local_stack.service_programs import SERVICE_SETTINGS
 from local_stack.settings import StackSettings
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from local_stack import compose, stack
+from local_stack import compose, lifecycle
 from local_stack.first_job import FirstJobError, run_first_job, summary
 from local_stack.install import MissingProgramError
 from local_stack.programs import NotReadyError
@@ -19,7 +19,7 @@ _ERRORS: Final = (
     MissingProgramError,
     NotReadyError,
     SettingError,
-    stack.StackError,
+    lifecycle.StackError,
 )
 
 
@@ -47,7 +47,7 @@ def _up(settings: StackSettings, folder: Path) -> int:
     if _wants_docker(settings, folder):
         api_url, places = f"http://localhost:{settings.api_port}", compose.start(settings)
     else:
-        state = stack.start(folder, settings)
+        state = lifecycle.start(folder, settings)
         api_url, places = state.api_url, state.places
     job = run_first_job(api_url, settings.root / _EXAMPLE, key)
     width = max(map(len, places))
@@ -60,11 +60,11 @@ def _up(settings: StackSettings, folder: Path) -> int:
 
 
 def _run(settings: StackSettings, folder: Path) -> int:
-    return stack.run(folder, settings, sys.stdout)
+    return lifecycle.run(folder, settings, sys.stdout)
 
 
 def _down(settings: StackSettings, folder: Path) -> int:
-    stopped = stack.stop(folder, settings.stop_grace_seconds)
+    stopped = lifecycle.stop(folder, settings.stop_grace_seconds)
     if settings.docker is not False and compose.docker_works():
         stopped = compose.stop(settings) or stopped
     print("stopped; nothing is left" if stopped else "nothing was running")  # noqa: T201 - the command's answer
@@ -72,23 +72,23 @@ def _down(settings: StackSettings, folder: Path) -> int:
 
 
 def _logs(settings: StackSettings, folder: Path) -> int:
-    log = folder / stack.LOG
-    if not stack.is_running(folder) and compose.docker_works() and compose.is_running(settings):
+    log = folder / lifecycle.LOG
+    if not lifecycle.is_running(folder) and compose.docker_works() and compose.is_running(settings):
         compose.follow_logs(settings)
     elif log.exists():
         os.execvp("tail", ["tail", "-n", "100", "-f", str(log)])  # noqa: S606, S607 - tail is everywhere
     else:
-        raise stack.StackError("nothing is running: start it with `make up`")
+        raise lifecycle.StackError("nothing is running: start it with `make up`")
     return 0
 
 
 def _wants_docker(settings: StackSettings, folder: Path) -> bool:
     """Choose as the person did; otherwise what is running already, otherwise Docker if it works."""
-    if settings.docker is False or (settings.docker is None and stack.is_running(folder)):
+    if settings.docker is False or (settings.docker is None and lifecycle.is_running(folder)):
         return False
     works = compose.docker_works()
     if settings.docker and not works:
-        raise stack.StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
+        raise lifecycle.StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
     return works
 
 

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from local_stack.lifecycle import StackError, check_ports
 from local_stack.settings import StackSettings
-from local_stack.stack import StackError, check_ports
 
 
 def docker_works() -> bool:

@@ -21,9 +21,9 @@ from typing import Final, TextIO
 
 from local_stack.install import ensure_servers
 from local_stack.ports import is_free
+from local_stack.private_servers import USER
 from local_stack.programs import kill_group
-from local_stack.servers import USER
-from local_stack.services import HOST, LocalStack
+from local_stack.service_programs import HOST, LocalStack
 from local_stack.settings import StackSettings
 from local_stack.supervisor import Screen, Supervisor
 

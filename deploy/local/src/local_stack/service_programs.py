@@ -9,8 +9,8 @@ from typing import Final
 import httpx2
 
 from local_stack.ports import free_ports, is_listening
+from local_stack.private_servers import RabbitMQServer, RedisServer
 from local_stack.programs import Program, basic_env
-from local_stack.servers import RabbitMQServer, RedisServer
 from local_stack.settings import StackSettings
 
 HOST: Final = "127.0.0.1"

@@ -10,10 +10,10 @@ from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
 from beat.settings import BeatSettings
+from local_stack.lifecycle import StackError, check_ports, is_running, stop
 from local_stack.ports import free_ports, is_free, is_listening
-from local_stack.services import SERVICE_SETTINGS, LocalStack
+from local_stack.service_programs import SERVICE_SETTINGS, LocalStack
 from local_stack.settings import SettingError, StackSettings
-from local_stack.stack import StackError, check_ports, is_running, stop
 from worker_cpu.settings import WorkerCpuSettings
 from worker_io.settings import WorkerIoSettings
 
