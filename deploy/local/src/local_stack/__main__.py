@@ -6,21 +6,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from local_stack import compose, lifecycle
-from local_stack.first_job import FirstJobError, run_first_job, summary
-from local_stack.install import MissingProgramError
-from local_stack.programs import NotReadyError
-from local_stack.settings import SettingError, StackSettings
+from local_stack import compose, foreground, lifecycle
+from local_stack.errors import StackError
+from local_stack.first_job import run_first_job, summary
+from local_stack.settings import StackSettings
+from local_stack.stack_folder import LOG, is_running
 
 _FOLDER: Final = Path(".local/stack")
 _EXAMPLE: Final = Path("examples/vendas.csv")
-_ERRORS: Final = (
-    FirstJobError,
-    MissingProgramError,
-    NotReadyError,
-    SettingError,
-    lifecycle.StackError,
-)
 
 
 def main() -> int:
@@ -33,7 +26,7 @@ def main() -> int:
     command = {"up": _up, "run": _run, "down": _down, "logs": _logs}[arguments.command]
     try:
         return command(StackSettings.read(Path.cwd(), arguments.env_file), arguments.folder)
-    except _ERRORS as exc:
+    except StackError as exc:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - the command's answer
         return 1
     except KeyboardInterrupt:
@@ -60,7 +53,7 @@ def _up(settings: StackSettings, folder: Path) -> int:
 
 
 def _run(settings: StackSettings, folder: Path) -> int:
-    return lifecycle.run(folder, settings, sys.stdout)
+    return foreground.run(folder, settings, sys.stdout)
 
 
 def _down(settings: StackSettings, folder: Path) -> int:
@@ -72,23 +65,23 @@ def _down(settings: StackSettings, folder: Path) -> int:
 
 
 def _logs(settings: StackSettings, folder: Path) -> int:
-    log = folder / lifecycle.LOG
-    if not lifecycle.is_running(folder) and compose.docker_works() and compose.is_running(settings):
+    log = folder / LOG
+    if not is_running(folder) and compose.docker_works() and compose.is_running(settings):
         compose.follow_logs(settings)
     elif log.exists():
         os.execvp("tail", ["tail", "-n", "100", "-f", str(log)])  # noqa: S606, S607 - tail is everywhere
     else:
-        raise lifecycle.StackError("nothing is running: start it with `make up`")
+        raise StackError("nothing is running: start it with `make up`")
     return 0
 
 
 def _wants_docker(settings: StackSettings, folder: Path) -> bool:
     """Choose as the person did; otherwise what is running already, otherwise Docker if it works."""
-    if settings.docker is False or (settings.docker is None and lifecycle.is_running(folder)):
+    if settings.docker is False or (settings.docker is None and is_running(folder)):
         return False
     works = compose.docker_works()
     if settings.docker and not works:
-        raise lifecycle.StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
+        raise StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
     return works
 
 

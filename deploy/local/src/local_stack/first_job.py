@@ -7,11 +7,13 @@ from typing import Any, Final
 
 import httpx2
 
+from local_stack.errors import StackError
+
 _JOB_SECONDS: Final = 120
 _TERMINAL: Final = {"succeeded", "failed", "cancelled"}
 
 
-class FirstJobError(Exception):
+class FirstJobError(StackError):
     """The job did not succeed; says what the API answered."""
 
 

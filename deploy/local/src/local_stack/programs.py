@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from local_stack.errors import StackError
+
 POLL_SECONDS: Final = 0.1
 
 
-class NotReadyError(Exception):
+class NotReadyError(StackError):
     """A program ended or took too long before it was ready; says which, with its last lines."""
 
 

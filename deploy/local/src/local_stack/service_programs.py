@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import httpx2
 
 from local_stack.ports import free_ports, is_listening
-from local_stack.private_servers import RabbitMQServer, RedisServer
+from local_stack.private_servers import USER, RabbitMQServer, RedisServer
 from local_stack.programs import Program, basic_env
 from local_stack.settings import StackSettings
+from local_stack.stack_folder import LOG
 
 HOST: Final = "127.0.0.1"
 
@@ -107,11 +108,11 @@ _MODULES: Final = {
     "beat": "beat.main",
 }
 
-_FETCH_LISTS: Final = ("FETCH_ALLOWED_HOSTS", "FETCH_PRIVATE_HOSTS")
-"""Where the stack's own httpbin must be, beside what a person puts there."""
-
 NICENESS: Final = {"worker-cpu": 15}
 """Who yields the processor to the others, as `cpu_shares` says with Docker: calls go first."""
+
+_FETCH_LISTS: Final = ("FETCH_ALLOWED_HOSTS", "FETCH_PRIVATE_HOSTS")
+"""Where the stack's own httpbin must be, beside what a person puts there."""
 
 
 @dataclass(frozen=True)
@@ -123,35 +124,43 @@ class LocalStack:
     rabbitmq: RabbitMQServer
     redis: RedisServer
     smtp_port: int
-    _wiring: dict[str, str] = field(repr=False)
 
     @classmethod
     def at(cls, folder: Path, settings: StackSettings) -> "LocalStack":
         """Lay out a stack that keeps everything of its own in `folder`."""
-        chosen = settings.environment.get("RABBITMQ_MANAGEMENT_PORT")
+        chosen = settings.ports_without_docker().get("RABBITMQ_MANAGEMENT_PORT")
         deploy = settings.root / "deploy"
-        rabbitmq = RabbitMQServer(
-            folder / "rabbitmq",
-            management_port=int(chosen) if chosen else None,
-            project=deploy / "rabbitmq",
+        return cls(
+            settings=settings,
+            folder=folder,
+            rabbitmq=RabbitMQServer(folder / "rabbitmq", chosen, project=deploy / "rabbitmq"),
+            redis=RedisServer(folder / "redis", config=deploy / "redis" / "redis.conf"),
+            smtp_port=free_ports(1)[0],
         )
-        redis = RedisServer(folder / "redis", config=deploy / "redis" / "redis.conf")
-        (smtp_port,) = free_ports(1)
-        wiring = {
-            "RESULT_URL": f"{redis.url}0",
-            "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url_of("api"),
-            "API_HOST": HOST,
-            "API_PORT": str(settings.api_port),
-            "HTTPBIN_URL": f"http://{HOST}:{settings.httpbin_port}",
-        }
-        if "SMTP_HOST" not in settings.environment:  # a real mail server is a person's to choose
-            wiring |= {"SMTP_HOST": HOST, "SMTP_PORT": str(smtp_port)}
-        return cls(settings, folder, rabbitmq, redis, smtp_port, wiring)
+
+    @property
+    def api_url(self) -> str:
+        """Base URL of the API."""
+        return f"http://{HOST}:{self.settings.api_port}"
 
     @property
     def mail_folder(self) -> Path:
         """Return the Maildir that keeps all mail."""
         return self.folder / "mail"
+
+    def places(self) -> dict[str, str]:
+        """Return where a person looks, by what is there."""
+        settings, rabbitmq = self.settings, self.rabbitmq
+        user, _, password = settings.flower_basic_auth.partition(":")
+        return {
+            "API": f"{self.api_url}/docs",
+            "Flower": f"http://{HOST}:{settings.flower_port} (user {user}, password {password})",
+            "Mail": f"{self.mail_folder} (a Maildir)",
+            "RabbitMQ": f"http://{HOST}:{rabbitmq.management_port} "
+            f"(user {USER}, password {rabbitmq.password})",
+            "httpbin": f"http://{HOST}:{settings.httpbin_port}",
+            "Log": f"{self.folder / LOG} (`make logs`)",
+        }
 
     def stages(self) -> list[list[Program]]:
         """Return the programs, in stages that need the stage before."""
@@ -165,8 +174,7 @@ class LocalStack:
         ]
 
     def _api(self) -> Program:
-        url = f"http://{HOST}:{self.settings.api_port}/readyz"
-        return self._service("api", "api", is_ready=lambda: _answers(url))
+        return self._service("api", "api", is_ready=lambda: _answers(f"{self.api_url}/readyz"))
 
     def _workers(self) -> Iterable[Program]:
         counts = {"worker-io": self.settings.io_workers, "worker-cpu": self.settings.cpu_workers}
@@ -175,7 +183,7 @@ class LocalStack:
                 yield self._beating(kind, kind if count == 1 else f"{kind}-{number}")
 
     def _beating(self, kind: str, name: str) -> Program:
-        """Return a service that shows by a file that it is connected and lives."""
+        """Return a service that shows by a file that it is connected and running."""
         folder = self.folder / name
         heartbeat, scratch = folder / "heartbeat", folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
@@ -207,19 +215,32 @@ class LocalStack:
         )
 
     def _environment(self, kind: str, own: Mapping[str, str]) -> dict[str, str]:
-        """Return what a service knows: defaults, under the person's choices, under the wiring."""
-        chosen = self.settings.environment
-        values = {
+        """Return what a service gets: defaults, under the person's choices, under the wiring."""
+        values = {**self._defaults(), **self.settings.environment, **self._wiring(kind), **own}
+        return basic_env(**{n: values[n] for n in SERVICE_SETTINGS[kind] if n in values})
+
+    def _defaults(self) -> dict[str, str]:
+        return {
             "STORAGE_URL": (self.folder / "storage").as_uri(),
             "REPORT_ALLOWED_RECIPIENTS": "@empresa.com",
             "MAIL_FROM": "Twinlane <twinlane@localhost>",
-            **chosen,
-            **self._wiring,
-            "BROKER_URL": self.rabbitmq.broker_url_of(kind),
-            **{name: _and_chosen(HOST, chosen.get(name)) for name in _FETCH_LISTS},
-            **own,
         }
-        return basic_env(**{n: values[n] for n in SERVICE_SETTINGS[kind] if n in values})
+
+    def _wiring(self, kind: str) -> dict[str, str]:
+        """Return what makes a service find the others."""
+        chosen = self.settings.environment
+        wiring = {
+            "BROKER_URL": self.rabbitmq.broker_url_of(kind),
+            "RESULT_URL": f"{self.redis.url}0",
+            "RABBITMQ_MANAGEMENT_URL": self.rabbitmq.management_url_of("api"),
+            "API_HOST": HOST,
+            "API_PORT": str(self.settings.api_port),
+            "HTTPBIN_URL": f"http://{HOST}:{self.settings.httpbin_port}",
+            **{name: _and_chosen(HOST, chosen.get(name)) for name in _FETCH_LISTS},
+        }
+        if "SMTP_HOST" not in chosen:  # a real mail server is a person's to choose
+            wiring |= {"SMTP_HOST": HOST, "SMTP_PORT": str(self.smtp_port)}
+        return wiring
 
     def _mail_server(self) -> Program:
         return Program(
