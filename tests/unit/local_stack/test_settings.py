@@ -1,10 +1,30 @@
 """What a person may choose about the stack, and how a choice that can't be used is answered."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from local_stack.settings import SettingError, StackSettings
+from unit.env_example import read_example
+
+_MAKEFILE = Path(__file__).parents[3] / "Makefile"
+
+
+def test_example_gives_the_stacks_own_defaults(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = StackSettings.read(root)
+    for name in StackSettings.names():
+        monkeypatch.setenv(name, read_example()[name].value)
+    chosen = StackSettings.read(root)
+    assert replace(chosen, environment={}) == replace(defaults, environment={})
+
+
+def test_help_names_settings_that_there_are() -> None:
+    help_lines = _MAKEFILE.read_text().split("Settings, on the command line or in .env:")[1]
+    named = re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", help_lines.partition("For example")[0])
+    assert named
+    assert set(named) <= StackSettings.names()
 
 
 def test_the_environment_wins_over_the_env_file(

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from local_stack import compose, foreground, lifecycle
+from local_stack import compose, lifecycle
 from local_stack.errors import StackError
 from local_stack.first_job import run_first_job, summary
 from local_stack.settings import StackSettings
@@ -53,7 +53,10 @@ def _up(settings: StackSettings, folder: Path) -> int:
 
 
 def _run(settings: StackSettings, folder: Path) -> int:
-    return foreground.run(folder, settings, sys.stdout)
+    # It loads the settings of every service, which the other commands need not wait for.
+    from local_stack.foreground import run  # noqa: PLC0415 - as just said
+
+    return run(folder, settings, sys.stdout)
 
 
 def _down(settings: StackSettings, folder: Path) -> int:
