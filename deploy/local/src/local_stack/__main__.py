@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from local_stack import compose, lifecycle
 from local_stack.errors import StackError
@@ -43,13 +44,17 @@ def _up(settings: StackSettings, folder: Path) -> int:
         state = lifecycle.start(folder, settings)
         api_url, places = state.api_url, state.places
     job = run_first_job(api_url, settings.root / _EXAMPLE, key)
-    width = max(map(len, places))
-    print("\nTwinlane is up. Its first job:")  # noqa: T201 - the command's answer
-    print(*(f"  {line}" for line in summary(job)), sep="\n")  # noqa: T201
-    print(f"  all of it: {api_url}/v1/jobs/{job['id']}\n")  # noqa: T201
-    print(*(f"{name:<{width}}  {place}" for name, place in places.items()), sep="\n")  # noqa: T201
-    print("\n`make down` stops it and removes its data.")  # noqa: T201
+    print(*_report(api_url, job, places), sep="\n")  # noqa: T201 - the command's answer
     return 0
+
+
+def _report(api_url: str, job: dict[str, Any], places: dict[str, str]) -> Iterator[str]:
+    yield "\nTwinlane is up. Its first job:"
+    yield from (f"  {line}" for line in summary(job))
+    yield f"  all of it: {api_url}/v1/jobs/{job['id']}\n"
+    width = max(map(len, places))
+    yield from (f"{name:<{width}}  {place}" for name, place in places.items())
+    yield "\n`make down` stops it and removes its data."
 
 
 def _run(settings: StackSettings, folder: Path) -> int:

@@ -109,8 +109,8 @@ def _await_end(folder: Path, pid: int, within_seconds: float) -> None:
 def _kill_orphans(folder: Path) -> None:
     """Kill what a supervisor left that was itself killed, if it is still ours.
 
-    Everything we start works in a folder below this one, which tells it from a process that has
-    been given the same id since. Without /proc (not Linux) nothing is killed on a guess.
+    Everything we start works in a folder below this one, unlike a process that has been given the
+    same id since. Without /proc (not Linux) nothing is killed on a guess.
     """
     state = read_state(folder)
     for pid in state.children.values() if state else ():

@@ -113,7 +113,7 @@ class LocalStack:
         return [
             backing,
             [rabbitmq],
-            [self._api(), *self._workers(), self._beating("beat", "beat")],
+            [self._api(), *self._workers(), self._with_heartbeat("beat", "beat")],
             [self._flower()],  # asks the workers about themselves when it starts
         ]
 
@@ -124,10 +124,10 @@ class LocalStack:
         counts = {"worker-io": self.settings.io_workers, "worker-cpu": self.settings.cpu_workers}
         for kind, count in counts.items():
             for number in range(1, count + 1):
-                yield self._beating(kind, kind if count == 1 else f"{kind}-{number}")
+                yield self._with_heartbeat(kind, kind if count == 1 else f"{kind}-{number}")
 
-    def _beating(self, kind: str, name: str) -> Program:
-        """Return a service that shows by a file that it is connected and running."""
+    def _with_heartbeat(self, kind: str, name: str) -> Program:
+        """Return a service that touches a file while it is connected."""
         folder = self.folder / name
         heartbeat, scratch = folder / "heartbeat", folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
