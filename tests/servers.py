@@ -25,8 +25,8 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from local_stack.install import ensure_servers
 from local_stack.ports import free_ports, is_listening
+from local_stack.private_servers import USER, RabbitMQServer, RedisServer
 from local_stack.programs import ChildProcess, Program, basic_env
-from local_stack.servers import USER, RabbitMQServer, RedisServer
 
 RABBITMQ_IMAGE: Final = "rabbitmq:4.3-management"
 REDIS_IMAGE: Final = "redis:8"

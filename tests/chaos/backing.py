@@ -22,7 +22,7 @@ from testcontainers.core.docker_client import DockerClient
 from chaos.victims import Victim
 from local_stack.install import ensure_servers, find_program
 from local_stack.ports import free_ports
-from local_stack.servers import USER, PrivateServer, RabbitMQServer, RedisServer
+from local_stack.private_servers import USER, PrivateServer, RabbitMQServer, RedisServer
 from servers import RABBITMQ_IMAGE, REDIS_IMAGE, RabbitMQ, Redis, eventually, use_docker
 
 _DEBIAN_RABBITMQCTL: Final = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")

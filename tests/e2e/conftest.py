@@ -25,7 +25,7 @@ from e2e.client import Api
 from e2e.flower import Flower
 from local_stack.ports import free_ports
 from local_stack.programs import ChildProcess, Program
-from local_stack.stack import read_state
+from local_stack.stack_folder import read_state
 from servers import use_docker
 
 _ROOT: Final = Path(__file__).parents[2]

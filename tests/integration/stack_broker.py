@@ -11,7 +11,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from local_stack.install import ensure_servers
-from local_stack.servers import SERVICE_USERS, USER, RabbitMQServer
+from local_stack.private_servers import SERVICE_USERS, USER, RabbitMQServer
 from servers import RABBITMQ_IMAGE, use_docker
 
 _PROJECT: Final = Path(__file__).parents[2] / "deploy/rabbitmq"

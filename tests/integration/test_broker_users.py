@@ -26,7 +26,7 @@ from integration.jobs import Jobs
 from integration.place import Place
 from integration.services import run_api, run_lane_worker
 from integration.stack_broker import StackBroker, run_stack_broker
-from local_stack.servers import SERVICE_USERS
+from local_stack.private_servers import SERVICE_USERS
 from servers import Redis, eventually
 
 OWN = {

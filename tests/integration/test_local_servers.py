@@ -16,13 +16,13 @@ import redis
 
 from local_stack.install import ensure_servers
 from local_stack.ports import is_listening
-from local_stack.servers import RabbitMQServer, RedisServer
+from local_stack.private_servers import RabbitMQServer, RedisServer
 from servers import eventually
 
 _SUPERVISE = """
 import asyncio, json, sys
 from pathlib import Path
-from local_stack.servers import RabbitMQServer, RedisServer
+from local_stack.private_servers import RabbitMQServer, RedisServer
 from local_stack.supervisor import Screen, Supervisor
 
 folder = Path(sys.argv[1])
@@ -131,7 +131,7 @@ def _quorum(connection: kombu.Connection) -> Any:  # noqa: ANN401 - kombu's Simp
     return connection.SimpleQueue("kept", queue_args={"x-queue-type": "quorum"})
 
 
-def test_servers_listen_on_the_loopback_address_and_turn_strangers_away(tmp_path: Path) -> None:
+def test_servers_listen_on_the_loopback_address_and_refuse_strangers(tmp_path: Path) -> None:
     with (
         RabbitMQServer(tmp_path / "rabbitmq") as rabbitmq,
         RedisServer(tmp_path / "redis") as store,
@@ -171,7 +171,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(supervised: Supervised) ->
     assert eventually(lambda: _processes_in(supervised.folder) == [], within_seconds=30)
 
 
-def test_death_of_a_server_is_named_and_ends_the_others(supervised: Supervised) -> None:
+def test_end_of_a_server_is_named_and_ends_the_others(supervised: Supervised) -> None:
     os.kill(supervised.pids["redis"], signal.SIGKILL)
     assert supervised.process.wait(60) == 1
     assert "redis ended with exit code -9" in supervised.log

@@ -2,25 +2,33 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from local_stack.services import SERVICE_SETTINGS
+from local_stack.service_programs import SERVICE_SETTINGS, WITHOUT_STORAGE, variables_of
 from local_stack.settings import StackSettings
+from unit.compose_file import ROOT, SERVICES, TEXT, environment, image_environment, variables
+from unit.service_settings import changed
 
-ROOT = Path(__file__).parents[2]
-SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
-SET_BY_THE_STACK = {
-    "API_HOST",
-    "API_PORT",
-    "BEAT_STATE_FILE",
-    "HEARTBEAT_FILE",
+ADDRESSES = {"BROKER_URL", "RESULT_URL", "RABBITMQ_MANAGEMENT_URL", "HTTPBIN_URL"}
+"""Where the services find each other, which nobody chooses."""
+OWN_DEFAULTS = {
+    "API_HOST",  # every address, as the port is published from outside
+    "API_PUBLISHED_HOST",
+    "BEAT_STATE_FILE",  # on a volume, as the next two
     "SCRATCH_FOLDER",
+    "STORAGE_URL",
+    "CPU_CONCURRENCY",  # cores do not know of the memory limit
+    "FETCH_ALLOWED_HOSTS",  # the stack's own httpbin
+    "FETCH_PRIVATE_HOSTS",
+    "HTTPBIN_URL",
+    "HEARTBEAT_FILE",  # of the health check
+    "REPORT_ALLOWED_RECIPIENTS",  # those of the API are the worker's too, who by itself has none
+    "SMTP_HOST",  # the stack's own mail server
+    "SMTP_PORT",
 }
-"""Settings that a Dockerfile gives, because they belong to the image."""
+"""Settings to which the containers give another value than a service does that runs by itself."""
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -58,22 +66,41 @@ def test_service_has_as_long_to_stop_as_without_docker(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", SERVICE_SETTINGS)
-def test_every_setting_of_a_service_can_be_chosen_with_docker_too(name: str) -> None:
-    settings = set(SERVICE_SETTINGS[name]) - SET_BY_THE_STACK
-    if "storage:/storage" not in SERVICES[name].get("volumes", []):
-        settings -= {"STORAGE_URL"}
-    assert settings <= set(SERVICES[name]["environment"])
-
-
-@pytest.mark.parametrize("name", SERVICE_SETTINGS)
 def test_service_connects_as_itself(name: str) -> None:
     url = SERVICES[name]["environment"]["BROKER_URL"]
     variable = f"RABBITMQ_{name.upper().replace('-', '_')}_PASS"
     assert url == f"amqp://{name}:${{{variable}:-twinlane}}@rabbitmq:5672//"
 
 
-def test_every_variable_of_the_file_is_in_the_example() -> None:
-    compose = (ROOT / "docker-compose.yml").read_text()
-    example = (ROOT / ".env.example").read_text()
-    used = set(re.findall(r"\$\{([A-Z_]+):", compose))
-    assert used <= set(re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE))
+@pytest.mark.parametrize("name", SERVICE_SETTINGS)
+def test_service_gets_exactly_its_own_settings(name: str) -> None:
+    not_needed = {"STORAGE_URL"} if name in WITHOUT_STORAGE else set()
+    by_the_image = image_environment(name).keys() & variables_of(name)
+    given = SERVICES[name]["environment"].keys()
+    assert given == variables_of(name) - by_the_image - not_needed
+
+
+@pytest.mark.parametrize("name", SERVICE_SETTINGS)
+def test_setting_is_chosen_by_the_variable_of_its_name(name: str) -> None:
+    for setting, value in SERVICES[name]["environment"].items():
+        if setting not in ADDRESSES and value is not None:
+            assert [variable for variable, _ in variables(value)] == [setting]
+
+
+def test_defaults_are_those_of_the_services_except_where_the_stack_has_its_own() -> None:
+    differ = {
+        name
+        for service, settings in SERVICE_SETTINGS.items()
+        for name in changed(settings, environment(service))
+    }
+    assert differ == OWN_DEFAULTS
+
+
+def test_api_and_worker_allow_the_same() -> None:
+    api, worker = SERVICES["api"]["environment"], SERVICES["worker-io"]["environment"]
+    for name in ("FETCH_ALLOWED_HOSTS", "REPORT_ALLOWED_RECIPIENTS"):
+        assert api[name] == worker[name]
+
+
+def test_every_variable_has_a_default() -> None:
+    assert TEXT.count("${") == len(variables())

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from local_stack.private_servers import SERVICE_USERS
 from local_stack.programs import basic_env
-from local_stack.servers import SERVICE_USERS
 
 PROJECT = Path(__file__).parents[2] / "deploy/rabbitmq"
 NAMES = {

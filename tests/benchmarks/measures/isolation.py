@@ -26,7 +26,7 @@ from contracts.lanes import Lane
 from contracts.records import meta_key
 from integration.place import Place
 from local_stack.programs import autogroup
-from local_stack.services import NICENESS
+from local_stack.service_programs import NICENESS
 from servers import eventually
 
 _RATE: Final = 40

@@ -1,4 +1,4 @@
-"""What a person is told of the first job."""
+"""What a person is shown of the first job."""
 
 from local_stack.first_job import summary
 
@@ -19,7 +19,7 @@ def test_summary_gives_the_numbers_the_months_and_the_files() -> None:
     ]
 
 
-def test_summary_of_a_file_without_sales_says_nothing_of_months() -> None:
+def test_summary_of_a_file_without_sales_has_no_months() -> None:
     result = {
         "filename": "pessoas.csv",
         "rows_in": 1,

@@ -1,4 +1,4 @@
-"""How missing servers are told of on machines where they can't be installed."""
+"""What is said of missing servers on machines where they can't be installed."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("bare_machine")
-def test_what_is_missing_is_said_in_one_line_with_what_to_do() -> None:
+def test_what_is_missing_is_named_in_one_line_with_what_to_do() -> None:
     with pytest.raises(MissingProgramError) as raised:
         ensure_servers()
     message = str(raised.value)

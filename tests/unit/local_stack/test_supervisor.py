@@ -39,16 +39,16 @@ def test_output_stands_under_the_name_of_its_program(tmp_path: Path) -> None:
     assert "speaker  | hello" in lines
 
 
-def test_a_program_stands_back_for_the_others_with_its_whole_session(tmp_path: Path) -> None:
+def test_niceness_counts_for_the_whole_session_of_a_program(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def look(pids: dict[str, int]) -> None:
-        group = autogroup(pids["patient"])
+        group = autogroup(pids["nice"])
         seen.append(group.read_text().split()[-1] if group.exists() else "7")
         _stop_soon(pids)
 
-    patient = replace(_python("patient", _SLEEPS, tmp_path), niceness=7)
-    assert _run([[patient]], look)[0] == 0
+    nice = replace(_python("nice", _SLEEPS, tmp_path), niceness=7)
+    assert _run([[nice]], look)[0] == 0
     assert seen == ["7"]
 
 
@@ -59,15 +59,15 @@ def test_an_endless_line_is_passed_on_in_pieces(tmp_path: Path) -> None:
     assert "".join(passed_on) == "x" * 500_000
 
 
-def test_the_end_of_a_program_is_named_with_its_code_and_last_words(tmp_path: Path) -> None:
+def test_the_end_of_a_program_is_named_with_its_code_and_last_lines(tmp_path: Path) -> None:
     dying = "import sys; sys.exit('out of luck')"
     stages = [[_python("steady", _SLEEPS, tmp_path)]]
     code, lines = _run([*stages, [_python("dying", dying, tmp_path)]])
     assert code == 1
-    told = lines[lines.index("dying    | out of luck") + 1 :]
-    assert any("dying ended with exit code 1" in line for line in told)
-    assert any(line.endswith("out of luck") for line in told)
-    assert "twinlane | stopping steady" in told
+    report = lines[lines.index("dying    | out of luck") + 1 :]
+    assert any("dying ended with exit code 1" in line for line in report)
+    assert any(line.endswith("out of luck") for line in report)
+    assert "twinlane | stopping steady" in report
 
 
 def test_a_program_that_is_never_ready_is_named(tmp_path: Path) -> None:

@@ -3,24 +3,18 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from local_stack import compose, stack
-from local_stack.first_job import FirstJobError, run_first_job, summary
-from local_stack.install import MissingProgramError
-from local_stack.programs import NotReadyError
-from local_stack.settings import SettingError, StackSettings
+from local_stack import compose, lifecycle
+from local_stack.errors import StackError
+from local_stack.first_job import run_first_job, summary
+from local_stack.settings import StackSettings
+from local_stack.stack_folder import LOG, is_running
 
 _FOLDER: Final = Path(".local/stack")
 _EXAMPLE: Final = Path("examples/vendas.csv")
-_ERRORS: Final = (
-    FirstJobError,
-    MissingProgramError,
-    NotReadyError,
-    SettingError,
-    stack.StackError,
-)
 
 
 def main() -> int:
@@ -33,7 +27,7 @@ def main() -> int:
     command = {"up": _up, "run": _run, "down": _down, "logs": _logs}[arguments.command]
     try:
         return command(StackSettings.read(Path.cwd(), arguments.env_file), arguments.folder)
-    except _ERRORS as exc:
+    except StackError as exc:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - the command's answer
         return 1
     except KeyboardInterrupt:
@@ -47,24 +41,31 @@ def _up(settings: StackSettings, folder: Path) -> int:
     if _wants_docker(settings, folder):
         api_url, places = f"http://localhost:{settings.api_port}", compose.start(settings)
     else:
-        state = stack.start(folder, settings)
+        state = lifecycle.start(folder, settings)
         api_url, places = state.api_url, state.places
     job = run_first_job(api_url, settings.root / _EXAMPLE, key)
-    width = max(map(len, places))
-    print("\nTwinlane is up. Its first job:")  # noqa: T201 - the command's answer
-    print(*(f"  {line}" for line in summary(job)), sep="\n")  # noqa: T201
-    print(f"  all of it: {api_url}/v1/jobs/{job['id']}\n")  # noqa: T201
-    print(*(f"{name:<{width}}  {place}" for name, place in places.items()), sep="\n")  # noqa: T201
-    print("\n`make down` stops it and removes its data.")  # noqa: T201
+    print(*_report(api_url, job, places), sep="\n")  # noqa: T201 - the command's answer
     return 0
 
 
+def _report(api_url: str, job: dict[str, Any], places: dict[str, str]) -> Iterator[str]:
+    yield "\nTwinlane is up. Its first job:"
+    yield from (f"  {line}" for line in summary(job))
+    yield f"  all of it: {api_url}/v1/jobs/{job['id']}\n"
+    width = max(map(len, places))
+    yield from (f"{name:<{width}}  {place}" for name, place in places.items())
+    yield "\n`make down` stops it and removes its data."
+
+
 def _run(settings: StackSettings, folder: Path) -> int:
-    return stack.run(folder, settings, sys.stdout)
+    # It loads the settings of every service, which the other commands need not wait for.
+    from local_stack.foreground import run  # noqa: PLC0415 - as just said
+
+    return run(folder, settings, sys.stdout)
 
 
 def _down(settings: StackSettings, folder: Path) -> int:
-    stopped = stack.stop(folder, settings.stop_grace_seconds)
+    stopped = lifecycle.stop(folder, settings.stop_grace_seconds)
     if settings.docker is not False and compose.docker_works():
         stopped = compose.stop(settings) or stopped
     print("stopped; nothing is left" if stopped else "nothing was running")  # noqa: T201 - the command's answer
@@ -72,23 +73,23 @@ def _down(settings: StackSettings, folder: Path) -> int:
 
 
 def _logs(settings: StackSettings, folder: Path) -> int:
-    log = folder / stack.LOG
-    if not stack.is_running(folder) and compose.docker_works() and compose.is_running(settings):
+    log = folder / LOG
+    if not is_running(folder) and compose.docker_works() and compose.is_running(settings):
         compose.follow_logs(settings)
     elif log.exists():
         os.execvp("tail", ["tail", "-n", "100", "-f", str(log)])  # noqa: S606, S607 - tail is everywhere
     else:
-        raise stack.StackError("nothing is running: start it with `make up`")
+        raise StackError("nothing is running: start it with `make up`")
     return 0
 
 
 def _wants_docker(settings: StackSettings, folder: Path) -> bool:
     """Choose as the person did; otherwise what is running already, otherwise Docker if it works."""
-    if settings.docker is False or (settings.docker is None and stack.is_running(folder)):
+    if settings.docker is False or (settings.docker is None and is_running(folder)):
         return False
     works = compose.docker_works()
     if settings.docker and not works:
-        raise stack.StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
+        raise StackError("DOCKER=1, but `docker info` or `docker compose version` fails")
     return works
 
 

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from local_stack.errors import StackError
+from local_stack.ports import check_ports
 from local_stack.settings import StackSettings
-from local_stack.stack import StackError, check_ports
 
 
 def docker_works() -> bool:
-    """Say whether a Docker engine answers and knows compose."""
+    """Return whether a Docker engine answers and knows compose."""
     return bool(shutil.which("docker")) and all(
         subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603 - fixed commands
         for command in (["docker", "info"], ["docker", "compose", "version"])
@@ -21,19 +22,12 @@ def start(settings: StackSettings) -> dict[str, str]:
     """Build and start everything, wait until it is healthy, and return where to look.
 
     Raises:
-        StackError: a port is in use, or compose failed; its own output has said why.
+        PortInUseError: a port is in use.
+        StackError: compose failed; its own output has said why.
 
     """
     if not _container_ids(settings):
-        check_ports(
-            {
-                "API_PORT": settings.api_port,
-                "FLOWER_PORT": settings.flower_port,
-                "HTTPBIN_PORT": settings.httpbin_port,
-                "MAIL_PORT": settings.mail_port,
-                "RABBITMQ_MANAGEMENT_PORT": settings.rabbitmq_management_port,
-            }
-        )
+        check_ports(settings.ports_with_docker())
     _compose(
         settings,
         *("--progress", "plain", "up", "--build", "--wait"),
@@ -57,7 +51,7 @@ def follow_logs(settings: StackSettings) -> None:
 
 
 def is_running(settings: StackSettings) -> bool:
-    """Say whether the project has containers."""
+    """Return whether the project has containers."""
     return bool(_container_ids(settings))
 
 
@@ -88,13 +82,11 @@ def _compose(settings: StackSettings, *arguments: str) -> None:
 def _places(settings: StackSettings) -> dict[str, str]:
     host = "http://localhost"
     user, _, password = settings.flower_basic_auth.partition(":")
-    broker_user = settings.environment.get("RABBITMQ_DEFAULT_USER", "twinlane")
-    broker_password = settings.environment.get("RABBITMQ_DEFAULT_PASS", "twinlane")
     return {
         "API": f"{host}:{settings.api_port}/docs",
         "Flower": f"{host}:{settings.flower_port} (user {user}, password {password})",
         "Mail": f"{host}:{settings.mail_port}",
         "RabbitMQ": f"{host}:{settings.rabbitmq_management_port} "
-        f"(user {broker_user}, password {broker_password})",
+        f"(user {settings.rabbitmq_default_user}, password {settings.rabbitmq_default_pass})",
         "httpbin": f"{host}:{settings.httpbin_port}",
     }

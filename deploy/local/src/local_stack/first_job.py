@@ -7,11 +7,15 @@ from typing import Any, Final
 
 import httpx2
 
+from local_stack.errors import StackError
+
 _JOB_SECONDS: Final = 120
+_WAIT_SECONDS: Final = 30
+"""How long the API is asked to wait for the job before it answers."""
 _TERMINAL: Final = {"succeeded", "failed", "cancelled"}
 
 
-class FirstJobError(Exception):
+class FirstJobError(StackError):
     """The job did not succeed; says what the API answered."""
 
 
@@ -26,18 +30,12 @@ def run_first_job(api_url: str, csv: Path, key: str | None = None) -> dict[str, 
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        # A wait of 30 s is asked for below, and answering it may take a moment longer.
-        with httpx2.Client(base_url=f"{api_url}/v1", timeout=45, headers=headers) as api:
-            with csv.open("rb") as content:
-                _ask(api, "POST", "/files", files={"file": (csv.name, content, "text/csv")})
-            job = _ask(
-                api,
-                "POST",
-                "/tasks/cpu.process_csv/jobs",
-                json={"filename": csv.name},
-                headers={"Prefer": "wait=30"},
-            )
-            job = _until_terminal(api, job)
+        with httpx2.Client(
+            base_url=f"{api_url}/v1",
+            timeout=_WAIT_SECONDS + 15,  # to answer may take a moment longer
+            headers=headers,
+        ) as api:
+            job = _until_terminal(api, _submit(api, csv))
     except httpx2.HTTPError as exc:
         raise FirstJobError(f"the API at {api_url} could not be reached: {exc}") from exc
     if job["state"] not in {"succeeded", "queued"}:
@@ -56,6 +54,18 @@ def summary(job: dict[str, Any]) -> list[str]:
         lines.append(f"imported {sales['rows']:,} sales of {', '.join(sales['months'])}")
     lines.append(f"files: {', '.join(result['artifacts'])}")
     return lines
+
+
+def _submit(api: httpx2.Client, csv: Path) -> dict[str, Any]:
+    with csv.open("rb") as content:
+        _ask(api, "POST", "/files", files={"file": (csv.name, content, "text/csv")})
+    return _ask(
+        api,
+        "POST",
+        "/tasks/cpu.process_csv/jobs",
+        json={"filename": csv.name},
+        headers={"Prefer": f"wait={_WAIT_SECONDS}"},
+    )
 
 
 def _until_terminal(api: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:

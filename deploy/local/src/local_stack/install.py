@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from local_stack.errors import StackError
+
 PACKAGES: Final = {"rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
 """The program that must be there, and the Debian package that brings it."""
 
@@ -21,7 +23,7 @@ _POLICY_TEXT: Final = "#!/bin/sh\n# Written by twinlane while it installs packag
 _SYSTEM_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/opt/homebrew/sbin", "/usr/local/opt")
 
 
-class MissingProgramError(Exception):
+class MissingProgramError(StackError):
     """A program is not on this machine and could not be installed."""
 
 

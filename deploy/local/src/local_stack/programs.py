@@ -1,4 +1,4 @@
-"""What a child process is, how it is tied to its parent's life, and how it is ended."""
+"""What a child process is, how it ends with its parent, and how it is ended before."""
 
 import os
 import shutil
@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from local_stack.errors import StackError
+
 POLL_SECONDS: Final = 0.1
 
 
-class NotReadyError(Exception):
+class NotReadyError(StackError):
     """A program ended or took too long before it was ready; says which, with its last lines."""
 
 
@@ -33,15 +35,15 @@ class Program:
     ready_within_seconds: float = 60
     stop_within_seconds: float = 15
     niceness: int = 0
-    """How far it stands back for the other programs, from 0 to 19; see `autogroup`."""
+    """How much it leaves the processor to the other programs, from 0 to 19; see `autogroup`."""
 
 
 def tethered(argv: Sequence[str]) -> list[str]:
     """Return the command that ends when the thread that starts it does, even by SIGKILL.
 
-    setpriv asks the kernel for SIGTERM on the parent's death and then becomes the program: no
+    setpriv asks the kernel for SIGTERM when the parent ends and then becomes the program: no
     process is added, and nothing of ours runs between fork and exec. Only Linux can do that;
-    elsewhere a supervisor's death by SIGKILL leaves its children to `down`.
+    elsewhere the children of a supervisor that was killed are left to `down`.
     """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--", *argv] if setpriv else list(argv)

@@ -16,7 +16,7 @@ from local_stack.programs import POLL_SECONDS, Program, autogroup, kill_group, t
 
 _COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _LAST_LINES: Final = 15
-_LAST_WORDS_SECONDS: Final = 1.0
+_LAST_OUTPUT_SECONDS: Final = 1.0
 _AUTOGROUP_TRIES: Final = 20
 _MAX_LINE_BYTES: Final = 64 * 1024
 
@@ -63,8 +63,8 @@ class _Child:
                 self.last_lines.append(text)
                 screen.write(self.program.name, text)
 
-    async def stand_back(self) -> None:
-        """Have the kernel serve other programs first, where it serves by the session."""
+    async def lower_priority(self) -> None:
+        """Have other programs served first where the kernel shares out by session."""
         with contextlib.suppress(OSError):  # the process may have ended
             for _ in range(_AUTOGROUP_TRIES):
                 try:
@@ -75,13 +75,13 @@ class _Child:
                     return
 
     async def until_ready(self) -> None:
-        """Return when the program says that it is ready, or raise TimeoutError."""
+        """Wait until the program is ready, or raise TimeoutError."""
         async with asyncio.timeout(self.program.ready_within_seconds):
             while not await asyncio.to_thread(self.program.is_ready):  # noqa: ASYNC110 - it is a question to another process
                 await asyncio.sleep(POLL_SECONDS)
 
     async def stop(self, screen: Screen) -> None:
-        """End it with SIGTERM; with SIGKILL when its time is over."""
+        """End it with SIGTERM, and with SIGKILL if that takes too long."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         try:
@@ -94,7 +94,7 @@ class _Child:
         kill_group(self.process.pid)
 
     def kill(self) -> None:
-        """End it, and what it has started, at once."""
+        """End it, and what it has started, with SIGKILL."""
         kill_group(self.process.pid)
 
 
@@ -145,39 +145,31 @@ class Supervisor:
     async def _work(self) -> str:
         """Start everything and return what went wrong, which is what ends this."""
         for stage in self._stages:
-            children: list[_Child] = []
-            self._running.append(children)
-            for program in stage:
-                # Noted one by one: those started so far must be found when the next one fails.
-                children.append(await self._start(program))  # noqa: PERF401 - as just said
-            failures = [f for f in await asyncio.gather(*map(self._settle, children)) if f]
-            if failures:
+            if failures := await self._start_stage(stage):
                 return "\n".join(failures)
-        everybody = list(itertools.chain.from_iterable(self._running))
-        self._on_ready({child.program.name: child.process.pid for child in everybody})
+        children = list(itertools.chain.from_iterable(self._running))
+        self._on_ready({child.program.name: child.process.pid for child in children})
         self._screen.write("twinlane", "ready")
-        return await self._first_end(everybody)
+        return await self._first_end(children)
+
+    async def _start_stage(self, stage: Sequence[Program]) -> list[str]:
+        """Start programs together, wait until all are ready, and return what went wrong."""
+        children: list[_Child] = []
+        self._running.append(children)
+        for program in stage:
+            # Noted one by one: those started so far must be found when the next one fails.
+            children.append(await self._start(program))  # noqa: PERF401 - as just said
+        results = await asyncio.gather(*map(self._await_ready, children))
+        return [failure for failure in results if failure]
 
     async def _start(self, program: Program) -> _Child:
-        program.cwd.mkdir(parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            *tethered(program.argv),
-            env=program.env,
-            cwd=program.cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            # Ctrl-C reaches a terminal's whole process group; here it is for the supervisor,
-            # which stops everything in order.
-            start_new_session=True,
-        )
-        child = _Child(program, process)
+        child = _Child(program, await _spawn(program))
         if program.niceness:
-            await child.stand_back()
+            await child.lower_priority()
         child.relay = asyncio.create_task(child.relay_output(self._screen))
         return child
 
-    async def _settle(self, child: _Child) -> str | None:
+    async def _await_ready(self, child: _Child) -> str | None:
         """Wait until a child is ready; return what went wrong if it will not be."""
         started = time.monotonic()
         ready = asyncio.create_task(child.until_ready())
@@ -185,7 +177,7 @@ class Supervisor:
         await asyncio.wait({ready, end}, return_when=asyncio.FIRST_COMPLETED)
         try:
             if end.done():
-                return await self._obituary(child)
+                return await self._describe_end(child)
             if ready.exception():
                 return _report(child, f"was not ready in {child.program.ready_within_seconds:g} s")
         finally:
@@ -200,14 +192,15 @@ class Supervisor:
         ends = {asyncio.create_task(child.process.wait()): child for child in children}
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            return "\n".join([await self._obituary(ends[task]) for task in done])
+            return "\n".join([await self._describe_end(ends[task]) for task in done])
         finally:
             for task in ends:
                 task.cancel()
 
-    async def _obituary(self, child: _Child) -> str:
-        if child.relay:  # its last words may still be in the pipe, which its own children may hold
-            await asyncio.wait({child.relay}, timeout=_LAST_WORDS_SECONDS)
+    async def _describe_end(self, child: _Child) -> str:
+        # Its last lines may still be in the pipe, which its own children may hold open.
+        if child.relay:
+            await asyncio.wait({child.relay}, timeout=_LAST_OUTPUT_SECONDS)
         return _report(child, f"ended with exit code {child.process.returncode}")
 
     async def _stop_all(self) -> None:
@@ -220,6 +213,21 @@ class Supervisor:
                 if child.relay:
                     child.relay.cancel()
         self._screen.write("twinlane", "stopped")
+
+
+async def _spawn(program: Program) -> asyncio.subprocess.Process:
+    program.cwd.mkdir(parents=True, exist_ok=True)
+    return await asyncio.create_subprocess_exec(
+        *tethered(program.argv),
+        env=program.env,
+        cwd=program.cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        # Ctrl-C reaches a terminal's whole process group; here it is for the supervisor, which
+        # stops everything in order.
+        start_new_session=True,
+    )
 
 
 def _report(child: _Child, what: str) -> str:

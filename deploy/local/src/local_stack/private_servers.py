@@ -147,11 +147,7 @@ class RabbitMQServer(PrivateServer):
             ),
             Program(
                 name="rabbitmq",
-                argv=[
-                    str(_DEBIAN_RABBITMQ)
-                    if _DEBIAN_RABBITMQ.exists()
-                    else _required("rabbitmq-server")
-                ],
+                argv=[_rabbitmq_program()],
                 env=env,
                 cwd=self.folder,
                 is_ready=self._is_ready,
@@ -287,6 +283,10 @@ maxmemory-policy noeviction
 
 def _variable(user: str) -> str:
     return user.upper().replace("-", "_")
+
+
+def _rabbitmq_program() -> str:
+    return str(_DEBIAN_RABBITMQ) if _DEBIAN_RABBITMQ.exists() else _required("rabbitmq-server")
 
 
 def _required(program: str) -> str:

@@ -2,116 +2,61 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import httpx2
 
+from api.settings import ApiSettings
+from beat.settings import BeatSettings
+from contracts.settings import SharedSettings
 from local_stack.ports import free_ports, is_listening
+from local_stack.private_servers import USER, RabbitMQServer, RedisServer
 from local_stack.programs import Program, basic_env
-from local_stack.servers import RabbitMQServer, RedisServer
 from local_stack.settings import StackSettings
+from local_stack.stack_folder import LOG
+from worker_cpu.settings import WorkerCpuSettings
+from worker_io.settings import WorkerIoSettings
 
 HOST: Final = "127.0.0.1"
 
-_SHARED: Final = (
-    "BROKER_URL",
-    "RESULT_URL",
-    "STORAGE_URL",
-    "JOB_TTL_SECONDS",
-    "LOG_LEVEL",
-)
-_STORAGE: Final = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ALLOW_HTTP",
-)
-SERVICE_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "api": (
-        *_SHARED,
-        *_STORAGE,
-        "API_HOST",
-        "API_PORT",
-        "API_WORKERS",
-        "API_PUBLISHED_HOST",
-        "API_KEYS",
-        "RATE_LIMIT_PER_KEY",
-        "RATE_LIMIT_PER_ADDRESS",
-        "FORWARDED_ALLOW_IPS",
-        "RABBITMQ_MANAGEMENT_URL",
-        "HTTPBIN_URL",
-        "FETCH_ALLOWED_HOSTS",
-        "REPORT_ALLOWED_RECIPIENTS",
-        "MAX_UPLOAD_BYTES",
-        "MAX_BODY_BYTES",
-        "MAX_BATCH_ITEMS",
-        "UPLOAD_TTL_SECONDS",
-        "PUBLISH_TIMEOUT_SECONDS",
-        "SETTLE_SECONDS",
-        "RESULTS_TIMEOUT_SECONDS",
-    ),
-    "worker-io": (
-        *_SHARED,
-        *_STORAGE,
-        "IO_PROCESSES",
-        "IO_CONCURRENCY",
-        "SMTP_HOST",
-        "SMTP_PORT",
-        "SMTP_TIMEOUT_SECONDS",
-        "SMTP_USERNAME",
-        "SMTP_PASSWORD",
-        "SMTP_STARTTLS",
-        "MAIL_FROM",
-        "FETCH_ALLOWED_HOSTS",
-        "FETCH_PRIVATE_HOSTS",
-        "FETCH_TIMEOUT_SECONDS",
-        "FETCH_MAX_BYTES",
-        "FETCH_MAX_REDIRECTS",
-        "FETCH_MAX_CONNECTIONS",
-        "FETCH_MAX_PER_HOST",
-        "FAN_OUT_CONCURRENCY",
-        "REPORT_ALLOWED_RECIPIENTS",
-        "UPLOAD_TTL_SECONDS",
-        "ARTIFACT_TTL_SECONDS",
-        "WORKER_NAME",
-        "HEARTBEAT_FILE",
-    ),
-    "worker-cpu": (
-        *_SHARED,
-        *_STORAGE,
-        "CPU_CONCURRENCY",
-        "CPU_NICE",
-        "CPU_THREADS",
-        "DUCKDB_MEMORY_LIMIT_BYTES",
-        "MAX_CSV_BYTES",
-        "MAX_CSV_COLUMNS",
-        "SUM_DELAY_SECONDS",
-        "FAULT_RATE",
-        "SCRATCH_FOLDER",
-        "CANCEL_GRACE_SECONDS",
-        "WORKER_NAME",
-        "HEARTBEAT_FILE",
-    ),
-    "beat": (*_SHARED, "MONTHLY_REPORT_RECIPIENTS", "BEAT_STATE_FILE", "HEARTBEAT_FILE"),
+SERVICE_SETTINGS: Final[Mapping[str, type[SharedSettings]]] = {
+    "api": ApiSettings,
+    "worker-io": WorkerIoSettings,
+    "worker-cpu": WorkerCpuSettings,
+    "beat": BeatSettings,
 }
-"""The variables of each service: it gets these and no others."""
+"""The services, each with the settings that its program reads."""
 
-_MODULES: Final = {
-    "api": "api.main",
-    "worker-io": "worker_io.main",
-    "worker-cpu": "worker_cpu.main",
-    "beat": "beat.main",
-}
+STORAGE_VARIABLES: Final = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_ALLOW_HTTP",
+    }
+)
+"""What the client of an S3 storage reads from the environment by itself."""
+
+WITHOUT_STORAGE: Final = frozenset({"beat"})
+"""Services that open no storage, and so need no credentials of it."""
+
+NICENESS: Final = {"worker-cpu": 15}
+"""Who yields the processor to the others, as `cpu_shares` says with Docker: calls go first."""
 
 _FETCH_LISTS: Final = ("FETCH_ALLOWED_HOSTS", "FETCH_PRIVATE_HOSTS")
 """Where the stack's own httpbin must be, beside what a person puts there."""
 
-NICENESS: Final = {"worker-cpu": 15}
-"""Who yields the processor to the others, as `cpu_shares` says with Docker: calls go first."""
+_DEFAULT_RECIPIENTS: Final[str] = ApiSettings.model_fields["report_allowed_recipients"].default
+
+
+def variables_of(service: str) -> frozenset[str]:
+    """Return the names of the variables that a service gets: it gets no others of the stack's."""
+    own = frozenset(name.upper() for name in SERVICE_SETTINGS[service].model_fields)
+    return own if service in WITHOUT_STORAGE else own | STORAGE_VARIABLES
 
 
 @dataclass(frozen=True)
@@ -123,35 +68,43 @@ class LocalStack:
     rabbitmq: RabbitMQServer
     redis: RedisServer
     smtp_port: int
-    _wiring: dict[str, str] = field(repr=False)
 
     @classmethod
     def at(cls, folder: Path, settings: StackSettings) -> "LocalStack":
         """Lay out a stack that keeps everything of its own in `folder`."""
-        chosen = settings.environment.get("RABBITMQ_MANAGEMENT_PORT")
+        chosen = settings.ports_without_docker().get("RABBITMQ_MANAGEMENT_PORT")
         deploy = settings.root / "deploy"
-        rabbitmq = RabbitMQServer(
-            folder / "rabbitmq",
-            management_port=int(chosen) if chosen else None,
-            project=deploy / "rabbitmq",
+        return cls(
+            settings=settings,
+            folder=folder,
+            rabbitmq=RabbitMQServer(folder / "rabbitmq", chosen, project=deploy / "rabbitmq"),
+            redis=RedisServer(folder / "redis", config=deploy / "redis" / "redis.conf"),
+            smtp_port=free_ports(1)[0],
         )
-        redis = RedisServer(folder / "redis", config=deploy / "redis" / "redis.conf")
-        (smtp_port,) = free_ports(1)
-        wiring = {
-            "RESULT_URL": f"{redis.url}0",
-            "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url_of("api"),
-            "API_HOST": HOST,
-            "API_PORT": str(settings.api_port),
-            "HTTPBIN_URL": f"http://{HOST}:{settings.httpbin_port}",
-        }
-        if "SMTP_HOST" not in settings.environment:  # a real mail server is a person's to choose
-            wiring |= {"SMTP_HOST": HOST, "SMTP_PORT": str(smtp_port)}
-        return cls(settings, folder, rabbitmq, redis, smtp_port, wiring)
+
+    @property
+    def api_url(self) -> str:
+        """Base URL of the API."""
+        return f"http://{HOST}:{self.settings.api_port}"
 
     @property
     def mail_folder(self) -> Path:
         """Return the Maildir that keeps all mail."""
         return self.folder / "mail"
+
+    def places(self) -> dict[str, str]:
+        """Return where a person looks, by what is there."""
+        settings, rabbitmq = self.settings, self.rabbitmq
+        user, _, password = settings.flower_basic_auth.partition(":")
+        return {
+            "API": f"{self.api_url}/docs",
+            "Flower": f"http://{HOST}:{settings.flower_port} (user {user}, password {password})",
+            "Mail": f"{self.mail_folder} (a Maildir)",
+            "RabbitMQ": f"http://{HOST}:{rabbitmq.management_port} "
+            f"(user {USER}, password {rabbitmq.password})",
+            "httpbin": f"http://{HOST}:{settings.httpbin_port}",
+            "Log": f"{self.folder / LOG} (`make logs`)",
+        }
 
     def stages(self) -> list[list[Program]]:
         """Return the programs, in stages that need the stage before."""
@@ -160,22 +113,21 @@ class LocalStack:
         return [
             backing,
             [rabbitmq],
-            [self._api(), *self._workers(), self._beating("beat", "beat")],
+            [self._api(), *self._workers(), self._with_heartbeat("beat", "beat")],
             [self._flower()],  # asks the workers about themselves when it starts
         ]
 
     def _api(self) -> Program:
-        url = f"http://{HOST}:{self.settings.api_port}/readyz"
-        return self._service("api", "api", is_ready=lambda: _answers(url))
+        return self._service("api", "api", is_ready=lambda: _answers(f"{self.api_url}/readyz"))
 
     def _workers(self) -> Iterable[Program]:
         counts = {"worker-io": self.settings.io_workers, "worker-cpu": self.settings.cpu_workers}
         for kind, count in counts.items():
             for number in range(1, count + 1):
-                yield self._beating(kind, kind if count == 1 else f"{kind}-{number}")
+                yield self._with_heartbeat(kind, kind if count == 1 else f"{kind}-{number}")
 
-    def _beating(self, kind: str, name: str) -> Program:
-        """Return a service that shows by a file that it is connected and lives."""
+    def _with_heartbeat(self, kind: str, name: str) -> Program:
+        """Return a service that touches a file while it is connected."""
         folder = self.folder / name
         heartbeat, scratch = folder / "heartbeat", folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
@@ -198,7 +150,7 @@ class LocalStack:
     ) -> Program:
         return Program(
             name=name,
-            argv=[sys.executable, "-m", _MODULES[kind]],
+            argv=[sys.executable, "-m", f"{kind.replace('-', '_')}.main"],
             env=self._environment(kind, own),
             cwd=self.folder / name,
             is_ready=is_ready,
@@ -207,19 +159,32 @@ class LocalStack:
         )
 
     def _environment(self, kind: str, own: Mapping[str, str]) -> dict[str, str]:
-        """Return what a service knows: defaults, under the person's choices, under the wiring."""
-        chosen = self.settings.environment
-        values = {
+        """Return what a service gets: defaults, under the person's choices, under the wiring."""
+        values = {**self._defaults(), **self.settings.environment, **self._wiring(kind), **own}
+        return basic_env(**{name: values[name] for name in variables_of(kind) & values.keys()})
+
+    def _defaults(self) -> dict[str, str]:
+        return {
             "STORAGE_URL": (self.folder / "storage").as_uri(),
-            "REPORT_ALLOWED_RECIPIENTS": "@empresa.com",
-            "MAIL_FROM": "Twinlane <twinlane@localhost>",
-            **chosen,
-            **self._wiring,
-            "BROKER_URL": self.rabbitmq.broker_url_of(kind),
-            **{name: _and_chosen(HOST, chosen.get(name)) for name in _FETCH_LISTS},
-            **own,
+            # By itself, a worker sends reports to nobody: here, to whom the API accepts them for.
+            "REPORT_ALLOWED_RECIPIENTS": _DEFAULT_RECIPIENTS,
         }
-        return basic_env(**{n: values[n] for n in SERVICE_SETTINGS[kind] if n in values})
+
+    def _wiring(self, kind: str) -> dict[str, str]:
+        """Return what makes a service find the others."""
+        chosen = self.settings.environment
+        wiring = {
+            "BROKER_URL": self.rabbitmq.broker_url_of(kind),
+            "RESULT_URL": f"{self.redis.url}0",
+            "RABBITMQ_MANAGEMENT_URL": self.rabbitmq.management_url_of("api"),
+            "API_HOST": HOST,
+            "API_PORT": str(self.settings.api_port),
+            "HTTPBIN_URL": f"http://{HOST}:{self.settings.httpbin_port}",
+            **{name: _and_chosen(HOST, chosen.get(name)) for name in _FETCH_LISTS},
+        }
+        if "SMTP_HOST" not in chosen:  # a real mail server is a person's to choose
+            wiring |= {"SMTP_HOST": HOST, "SMTP_PORT": str(self.smtp_port)}
+        return wiring
 
     def _mail_server(self) -> Program:
         return Program(
