@@ -1,4 +1,4 @@
-"""Which dead letters are meant, and what becomes of them: another life, or none."""
+"""Which dead letters are meant, and what becomes of them: another run, or none."""
 
 import asyncio
 import hashlib
@@ -13,10 +13,10 @@ from enum import StrEnum
 from typing import Final
 
 from api.broker.connection import LOST_CONNECTION
-from api.dead_letters.job_updates import JobLives
+from api.dead_letters.job_updates import JobUpdates
 from api.dead_letters.letter import DeadLetter
-from api.dead_letters.message import Revival, revive
-from api.dead_letters.queue import DeadLetterQueue, Reading
+from api.dead_letters.message import RequeuedMessage
+from api.dead_letters.queue import DeadLetterQueue, Hold
 from api.errors.types import (
     ApiError,
     DeadLetterNotFound,
@@ -150,12 +150,12 @@ class Requeuer:
     """Takes letters out of the queue: to run their jobs again, or for good."""
 
     def __init__(
-        self, queue: DeadLetterQueue, store: JobStore, changes: StateChanges, lives: JobLives
+        self, queue: DeadLetterQueue, store: JobStore, changes: StateChanges, updates: JobUpdates
     ) -> None:
         self._queue = queue
         self._store = store
         self._changes = changes
-        self._lives = lives
+        self._updates = updates
 
     async def requeue(self, criteria: Criteria, limit: int, canary: int | None) -> Requeued:
         """Run the jobs of dead letters again; with a canary, the rest only if the first succeed.
@@ -186,92 +186,96 @@ class Requeuer:
             DeadLetterNotFound: none of the ids is there.
 
         """
-        async with self._queue.reading() as reading:
+        async with self._queue.hold() as hold:
             known = (
-                await describe(self._store, reading.letters)
+                await describe(self._store, hold.letters)
                 if criteria.fingerprint
-                else [KnownLetter(letter) for letter in reading.letters]
+                else [KnownLetter(letter) for letter in hold.letters]
             )
             chosen = await criteria.select(known)
             missing = _missing(chosen, criteria)
             letters = [known.letter for known in chosen[:limit]]
             for letter in letters:
-                await reading.remove(letter)
+                await hold.remove(letter)
         return Discarded(letters, missing, len(chosen) - len(letters))
 
     async def _requeue(
         self, criteria: Criteria, limit: int, first: int | None, outcome: Requeued
     ) -> list[str]:
         """Send the first letters that are meant; return the ids of those to come after them."""
-        async with self._queue.reading() as reading:
-            known = await describe(self._store, reading.letters)
+        async with self._queue.hold() as hold:
+            known = await describe(self._store, hold.letters)
             chosen = await criteria.select(known)
             outcome.refused += _missing(chosen, criteria)
             outcome.left += len(chosen[limit:])
-            revivals = self._revive(chosen[:limit], outcome)
-            rest = revivals[first:] if first else []
-            await self._send(reading, revivals[:first], outcome)
-        return [revival.letter.id for revival in rest]
+            messages = self._messages(chosen[:limit], outcome)
+            rest = messages[first:] if first else []
+            await self._send(hold, messages[:first], outcome)
+        return [message.letter.id for message in rest]
 
-    def _revive(self, chosen: Sequence[KnownLetter], outcome: Requeued) -> list[Revival]:
-        revivals: dict[str, Revival] = {}
+    def _messages(self, chosen: Sequence[KnownLetter], outcome: Requeued) -> list[RequeuedMessage]:
+        messages: dict[str, RequeuedMessage] = {}
         for known in chosen:
             try:
                 job_id = _failed_job(known)
-                if job_id in revivals:
+                if job_id in messages:
                     raise DeadLetterNotRequeueable(f"Another letter of job {job_id} is requeued.")
                 before = max(known.requeues, known.letter.death.requeues)
-                revivals[job_id] = revive(known.letter, job_id, before + 1)
+                messages[job_id] = RequeuedMessage.of(known.letter, job_id, before + 1)
             except ApiError as exc:
                 outcome.refused.append((known.letter.id, exc))
-        return list(revivals.values())
+        return list(messages.values())
 
-    async def _send(self, reading: Reading, revivals: Sequence[Revival], outcome: Requeued) -> None:
+    async def _send(
+        self, hold: Hold, messages: Sequence[RequeuedMessage], outcome: Requeued
+    ) -> None:
         """Publish, and only then reopen the job and delete the letter.
 
         A crash in between leaves both: the job runs, and its letter can't be requeued again
         because the job has not failed.
         """
-        for start in range(0, len(revivals), _AT_ONCE):
-            chunk = revivals[start : start + _AT_ONCE]
-            errors = await self._publish(reading, chunk)
-            sent = [revival for revival, error in zip(chunk, errors, strict=True) if not error]
+        for start in range(0, len(messages), _AT_ONCE):
+            chunk = messages[start : start + _AT_ONCE]
+            errors = await self._publish(hold, chunk)
+            sent = [message for message, error in zip(chunk, errors, strict=True) if not error]
             if not sent and not outcome.requeued:
                 raise next(error for error in errors if error)
             outcome.refused += [
-                (revival.letter.id, error)
-                for revival, error in zip(chunk, errors, strict=True)
+                (message.letter.id, error)
+                for message, error in zip(chunk, errors, strict=True)
                 if error
             ]
-            outcome.requeued += [revival.letter for revival in sent]
+            outcome.requeued += [message.letter for message in sent]
             await self._reopen(sent)
             with suppress(*LOST_CONNECTION):
-                await asyncio.gather(*(reading.remove(revival.letter) for revival in sent))
+                await asyncio.gather(*(hold.remove(message.letter) for message in sent))
 
     async def _publish(
-        self, reading: Reading, revivals: Sequence[Revival]
+        self, hold: Hold, messages: Sequence[RequeuedMessage]
     ) -> list[ApiError | None]:
-        async def publish(revival: Revival) -> ApiError | None:
+        async def publish(message: RequeuedMessage) -> ApiError | None:
             try:
-                await reading.publish(revival)
+                await hold.publish(message)
             except ApiError as exc:
                 return exc
             return None
 
         try:
             # Before, so that no job runs of which nothing is known any more.
-            await self._lives.prepare([revival.job_id for revival in revivals])
+            await self._updates.prepare([message.job_id for message in messages])
         except ResultsUnavailable as exc:
-            return [exc] * len(revivals)
-        return await asyncio.gather(*map(publish, revivals))
+            return [exc] * len(messages)
+        return await asyncio.gather(*map(publish, messages))
 
-    async def _reopen(self, revivals: Sequence[Revival]) -> None:
-        for start in range(0, len(revivals), _REOPENED_AT_ONCE):
-            chunk = revivals[start : start + _REOPENED_AT_ONCE]
-            outcomes = await asyncio.gather(*map(self._lives.reopen, chunk), return_exceptions=True)
-            for revival, outcome in zip(chunk, outcomes, strict=True):
+    async def _reopen(self, messages: Sequence[RequeuedMessage]) -> None:
+        for start in range(0, len(messages), _REOPENED_AT_ONCE):
+            chunk = messages[start : start + _REOPENED_AT_ONCE]
+            outcomes = await asyncio.gather(
+                *map(self._updates.reopen, chunk), return_exceptions=True
+            )
+            for message, outcome in zip(chunk, outcomes, strict=True):
                 if outcome:  # then the worker that begins it will do it
-                    logger.warning("job %s is reopened when it runs: %s", revival.job_id, outcome)
+                    logger.warning("job %s is reopened when it runs: %s", message.job_id, outcome)
 
     async def _watch(self, letters: Sequence[DeadLetter]) -> CanaryOutcome:
         """Wait, for a while, until the letters' jobs have ended."""

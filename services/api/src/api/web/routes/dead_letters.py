@@ -245,8 +245,8 @@ async def list_dead_letters(
     group: Group = None,
 ) -> DeadLetterList | DeadLetterGroups:
     """Return what died and why; looking changes nothing and shortens no letter's life."""
-    async with services.dead_letters.reading() as reading:
-        letters, total = reading.letters, reading.total
+    async with services.dead_letters.hold() as hold:
+        letters, total = hold.letters, hold.total
     known = await describe(services.store, letters)
     chosen = (await criteria.select(known))[::-1]
     truncated = len(letters) < total
