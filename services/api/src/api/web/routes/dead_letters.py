@@ -9,9 +9,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from api.components import Uses
+from api.dead_letters.canary import CanaryOutcome
 from api.dead_letters.letter import DeadLetter
 from api.dead_letters.queue import SCAN_LIMIT
-from api.dead_letters.requeue import CanaryOutcome, Criteria, KnownLetter, describe
+from api.dead_letters.selection import Criteria, KnownLetter, describe
 from api.errors.openapi import responses
 from api.errors.rendering import problem_body
 from api.errors.types import (

@@ -1,6 +1,6 @@
 import pytest
 
-from api.dead_letters.requeue import KnownLetter
+from api.dead_letters.selection import KnownLetter
 from contracts.records import AttemptError
 from unit.api.dead_letters.letters import letter
 
