@@ -38,8 +38,6 @@ class Batch:
 
     async def job_ids(self) -> list[str]:
         """Return the ids of its jobs in the order of their items; some may be taken back again."""
-        if self.record.jobs:
-            return self.record.jobs
         return [
             batch_job_id(self.record.id, index)
             async for index, item in in_turns(enumerate(self.items))
