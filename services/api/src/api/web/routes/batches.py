@@ -372,7 +372,7 @@ async def _show(status: BatchStatus, status_code: int, *, list_jobs: bool) -> Re
     view = BatchView(
         id=record.id,
         state=status.state,
-        reception=status.reception,
+        reception=status.intake,
         total=len(status.jobs),
         counts=dict(status.counts),
         submitted_at=record.submitted_at,
