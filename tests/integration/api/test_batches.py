@@ -366,7 +366,7 @@ def test_cancel_of_a_batch_ends_the_waiting_for_it(api: httpx2.Client) -> None:
         assert waiting.result(70)["state"] == "cancelled"
 
 
-def test_end_that_a_worker_of_the_version_before_does_not_announce_is_seen(
+def test_end_that_nobody_announces_is_seen(
     place: Place, api: httpx2.Client, broker: Broker
 ) -> None:
     batch_id = submit(api, fetch("answers"))["id"]

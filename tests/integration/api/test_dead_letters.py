@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from amqp.exceptions import MessageNacked
 
-from api.dead_letters.message import revive
+from api.dead_letters.message import RequeuedMessage
 from api.dead_letters.queue import DeadLetterQueue
 from contracts.lanes import DELIVERY_LIMIT, Lane
 from contracts.records import JobState, record_key
@@ -112,7 +112,7 @@ def open_gate(place: Place, gate: str) -> None:
     (place.folder / f"{gate}.open").touch()
 
 
-def test_letter_tells_what_died_where_and_why(
+def test_letter_shows_what_died_where_and_why(
     place: Place, api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     with run_lane_worker(place, Lane.IO):
@@ -129,7 +129,7 @@ def test_letter_tells_what_died_where_and_why(
     assert abs(datetime.now(UTC) - died_at) < timedelta(minutes=1)
 
 
-def test_death_by_the_delivery_limit_is_told_with_its_count(
+def test_death_by_the_delivery_limit_is_shown_with_its_count(
     api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     jobs.submit(SUM_NUMBERS, a=1, b=2)
@@ -185,10 +185,10 @@ def test_many_readers_of_two_apis_all_see_every_letter(
         assert all(reader.result() == first for reader in seen)
 
 
-async def test_reader_who_holds_the_letters_for_long_is_told_to_the_others(
+async def test_readers_are_told_that_another_holds_the_letters_for_long(
     place: Place, api: httpx2.Client
 ) -> None:
-    async with DeadLetterQueue(place.broker_url, BROKER_SECONDS).reading():
+    async with DeadLetterQueue(place.broker_url, BROKER_SECONDS).hold():
         answer = await asyncio.to_thread(api.get, LETTERS)
     assert answer.status_code == 503
     assert answer.json()["code"] == "dead-letters-busy"
@@ -201,8 +201,8 @@ async def test_letters_of_a_reader_who_was_cut_off_come_back(
 ) -> None:
     await asyncio.to_thread(die, broker, jobs)
     with Proxy(place.broker_url) as proxy:
-        async with DeadLetterQueue(proxy.url, BROKER_SECONDS).reading() as reading:
-            assert len(reading.letters) == 1
+        async with DeadLetterQueue(proxy.url, BROKER_SECONDS).hold() as hold:
+            assert len(hold.letters) == 1
             proxy.cut()
     assert await asyncio.to_thread(eventually, lambda: len(letters(api)) == 1)
 
@@ -291,13 +291,13 @@ def test_requeued_job_that_dies_again_is_failed_again(
     api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     job_id = die(broker, jobs)
-    for lives in (1, 2):
+    for requeues in (1, 2):
         requeue(api, filter={"reason": "rejected"})
         assert jobs.status(job_id).state is JobState.QUEUED
         broker.reject("jobs.io")
         jobs.wait_for(job_id, JobState.FAILED)
         (letter,) = letters(api)
-        assert (letter["job"], letter["requeues"]) == (job_id, lives)
+        assert (letter["job"], letter["requeues"]) == (job_id, requeues)
 
 
 def test_job_of_several_stages_is_requeued_whole(
@@ -322,7 +322,7 @@ def test_requeued_job_can_be_cancelled_before_it_runs(
     assert jobs.status(job_id).state is JobState.CANCELLED
 
 
-def test_requeue_is_a_later_word_than_a_cancel(
+def test_requeue_overrides_an_earlier_cancel(
     place: Place, api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     job_id = die(broker, jobs)
@@ -355,7 +355,7 @@ def test_canary_that_fails_stops_the_others(
     assert sorted(letter["requeues"] for letter in letters(api)) == [0, 0, 1]
 
 
-def test_canary_that_succeeds_brings_back_the_others(
+def test_canary_that_succeeds_requeues_the_others(
     place: Place, api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     with run_lane_worker(place, Lane.IO):
@@ -369,7 +369,7 @@ def test_canary_that_succeeds_brings_back_the_others(
     assert letters(api) == []
 
 
-def test_limit_takes_the_oldest_and_tells_what_is_left(
+def test_limit_takes_the_oldest_and_counts_what_is_left(
     api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     oldest = die(broker, jobs)
@@ -475,9 +475,9 @@ async def test_crash_between_publishing_and_deleting_leaves_both_and_loses_nothi
 ) -> None:
     job_id = await asyncio.to_thread(die, broker, jobs)
     with Proxy(place.broker_url) as proxy:
-        async with DeadLetterQueue(proxy.url, BROKER_SECONDS).reading() as reading:
-            (letter,) = reading.letters
-            await reading.publish(revive(letter, job_id, 1))
+        async with DeadLetterQueue(proxy.url, BROKER_SECONDS).hold() as hold:
+            (letter,) = hold.letters
+            await hold.publish(RequeuedMessage.of(letter, job_id, 1))
             proxy.cut()
     assert broker.ready("jobs.io") == 1
     (left,) = await asyncio.to_thread(letters, api)
@@ -488,7 +488,7 @@ async def test_crash_between_publishing_and_deleting_leaves_both_and_loses_nothi
     assert "only a failed job" in outcome["refused"][0]["problem"]["detail"]
 
 
-def test_letters_can_not_be_told_while_redis_is_away(
+def test_letters_can_not_be_shown_while_redis_is_away(
     place: Place, broker: Broker, jobs: Jobs
 ) -> None:
     job_id = jobs.submit(FETCH_URL, url=FAR_AWAY)
@@ -505,7 +505,7 @@ def test_letters_can_not_be_told_while_redis_is_away(
         assert len(letters(api)) == 1
 
 
-def test_broker_that_is_away_is_told_in_time(place: Place, broker: Broker) -> None:  # noqa: ARG001 - declared
+def test_broker_that_is_away_is_noticed_in_time(place: Place, broker: Broker) -> None:  # noqa: ARG001 - declared
     with Proxy(place.broker_url) as proxy, run_api(replace(place, broker_url=proxy.url)) as api:
         for away in (proxy.pause, proxy.cut):
             away()

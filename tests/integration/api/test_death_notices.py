@@ -1,4 +1,4 @@
-"""Deaths of messages, shown in their jobs' states by the API's undertaker."""
+"""Deaths of messages, shown in their jobs' states by every process of the API."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -116,13 +116,15 @@ def test_first_stage_that_dies_fails_the_job(broker: Broker, jobs: Jobs) -> None
 
 
 @pytest.mark.usefixtures("api")
-def test_failure_that_a_worker_told_is_left_alone(place: Place, broker: Broker, jobs: Jobs) -> None:
+def test_failure_that_a_worker_wrote_is_left_alone(
+    place: Place, broker: Broker, jobs: Jobs
+) -> None:
     with run_lane_worker(place, Lane.IO):
         job_id = jobs.submit(FETCH_URL, url="http://rejects.test/")
-        told = jobs.outcome(job_id)
+        written = jobs.outcome(job_id)
         assert eventually(lambda: has_no_notices(broker))
-    assert code(told) == "job-rejected"
-    assert jobs.status(job_id) == told
+    assert code(written) == "job-rejected"
+    assert jobs.status(job_id) == written
     assert len(jobs.attempts(job_id)) == 1
 
 
@@ -134,9 +136,9 @@ def test_letter_stays_when_its_death_is_shown(broker: Broker, jobs: Jobs) -> Non
     assert broker.ready("jobs.dead") == 1
 
 
-@pytest.mark.parametrize("headers", [None, {"id": "a-stranger", "task": "io.fetch_url"}])
+@pytest.mark.parametrize("headers", [None, {"id": "a-foreign-job", "task": "io.fetch_url"}])
 @pytest.mark.usefixtures("api")
-def test_death_of_a_strange_message_is_nobodys_and_holds_up_no_other(
+def test_death_of_a_foreign_message_ends_no_job_and_holds_up_no_other(
     broker: Broker, jobs: Jobs, headers: dict[str, object] | None
 ) -> None:
     broker.publish("jobs.io", "!", headers)
@@ -179,7 +181,7 @@ def test_death_while_redis_is_away_is_shown_when_it_is_back(
         shown_death(jobs, job_id)
 
 
-def test_undertaker_comes_back_after_a_lost_connection(
+def test_notices_are_consumed_again_after_a_lost_connection(
     place: Place, broker: Broker, jobs: Jobs
 ) -> None:
     with Proxy(place.broker_url) as proxy, run_api(replace(place, broker_url=proxy.url)):
@@ -190,7 +192,7 @@ def test_undertaker_comes_back_after_a_lost_connection(
         shown_death(jobs, job_id)
 
 
-def test_undertaker_brings_back_the_queue_that_somebody_deleted(
+def test_queue_of_the_notices_is_declared_again_when_somebody_deleted_it(
     api: httpx2.Client, broker: Broker, jobs: Jobs
 ) -> None:
     # Nobody else may declare it at once: of a queue that is deleted and declared within some ten
@@ -204,7 +206,7 @@ def test_undertaker_brings_back_the_queue_that_somebody_deleted(
 
 
 def has_no_notices(broker: Broker) -> bool:
-    """Say whether notices are done with: a message that is held still counts, by management."""
+    """Return whether all notices are done: one that is held counts, by the management API."""
     return (
         broker.ready("jobs.dead.notices") == 0 and broker.unacknowledged("jobs.dead.notices") == 0
     )

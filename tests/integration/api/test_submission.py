@@ -15,7 +15,7 @@ from amqp.exceptions import MessageNacked
 from kombu import Connection, Consumer, Message
 from pydantic import SecretStr
 
-from api.batches.submission import Item, SubmittedBatch
+from api.batches.intake import Item, SubmittedBatch
 from api.components import Services, open_services
 from api.errors.types import (
     ApiError,

@@ -15,8 +15,8 @@ from api.batches.submission import BatchSubmitter
 from api.batches.waiting import BatchWaits
 from api.broker.counts import BrokerStats
 from api.broker.publisher import Publisher
-from api.dead_letters.job_updates import JobLives
-from api.dead_letters.notices import Undertaker
+from api.dead_letters.job_updates import JobUpdates
+from api.dead_letters.notices import DeathNoticeConsumer
 from api.dead_letters.queue import DeadLetterQueue
 from api.dead_letters.requeue import Requeuer
 from api.jobs.admission import Admission
@@ -69,18 +69,18 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     refusals = Refusals(store, settlement)
     commits = GroupCommit(store, publisher, refusals)
     canceller = Canceller(store, celery)
-    lives = JobLives(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    updates = JobUpdates(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
-    undertaker = Undertaker(celery, store, lives)
+    death_notices = DeathNoticeConsumer(celery, store, updates)
     submitter = Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds)
     batches = BatchStore(store.redis, settings.results_timeout_seconds)
     batch_states = BatchStates(store.redis, settings.results_timeout_seconds, store, batches)
     changes.start()
     publisher.start()
     settlement.start()
-    undertaker.start()
+    death_notices.start()
     try:
         async with (
             httpx2.AsyncClient() as upstream,
@@ -109,14 +109,14 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                     settings.rabbitmq_management_url.get_secret_value(),
                 ),
                 dead_letters=dead_letters,
-                requeuer=Requeuer(dead_letters, store, changes, lives),
+                requeuer=Requeuer(dead_letters, store, changes, updates),
                 upstream=upstream,
             )
     finally:
         await commits.close()
         await canceller.close()
         await settlement.close()
-        await undertaker.close()
+        await death_notices.close()
         await changes.close()
         await publisher.close()
         await store.close()

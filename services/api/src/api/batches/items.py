@@ -27,9 +27,9 @@ _HINT: Final = f"For NDJSON send {NDJSON!r}."
 
 
 class ItemReader(Protocol):
-    """Takes a body piece by piece, and gives the items as soon as they are whole.
+    """Takes a body piece by piece, and yields the items as soon as they are whole.
 
-    An item that can't be read is given as its ApiError.
+    An item that can't be read is yielded as its ApiError.
     """
 
     def feed(self, piece: bytes) -> Iterator[object]:
@@ -50,7 +50,7 @@ class ItemReader(Protocol):
 
 
 async def read_items(body: AsyncIterable[bytes], content_type: str) -> AsyncIterator[object]:
-    """Yield the raw items of a body; of NDJSON, a line that is no JSON stands as its ApiError.
+    """Yield the raw items of a body; of NDJSON, a line that is no JSON as its ApiError.
 
     Raises:
         MalformedBody: it is no JSON, or no UTF-8.
@@ -98,7 +98,7 @@ def _item_of(line: bytes) -> object:
         return from_json(line)
     except ValueError:
         pass
-    try:  # it is more lenient, and says in more words what is wrong
+    try:  # more lenient, and more exact about what is wrong
         return json.loads(line)
     except (ValueError, RecursionError) as exc:
         return malformed_json(exc)
@@ -154,19 +154,19 @@ class ArrayReader:
         self._missing = len(self._text) - self._at
 
     def _items(self, *, final: bool) -> Iterator[object]:
-        while sign := self._next_sign():
-            match self._expected, sign:
+        while character := self._next_character():
+            match self._expected, character:
                 case _Expected.ITEM_OR_END | _Expected.SEPARATOR, "]":
-                    self._pass(_Expected.NOTHING)
+                    self._skip(_Expected.NOTHING)
                 case _Expected.ITEM_OR_END | _Expected.ITEM, _:
                     item = self._item(final=final)
                     if item is _UNFINISHED:
                         return
                     yield item
                 case _Expected.SEPARATOR, ",":
-                    self._pass(_Expected.ITEM)
+                    self._skip(_Expected.ITEM)
                 case _Expected.OPENING, "[":
-                    self._pass(_Expected.ITEM_OR_END)
+                    self._skip(_Expected.ITEM_OR_END)
                 case _Expected.OPENING, _:
                     return  # whatever it is, it is read as a whole
                 case _Expected.SEPARATOR, _:
@@ -174,13 +174,13 @@ class ArrayReader:
                 case _:
                     raise self._malformed("Extra data after the array", self._at)
 
-    def _next_sign(self) -> str:
+    def _next_character(self) -> str:
         """Go on to the next character that is not blank; return it, or nothing at the end."""
         blank = _BLANK.match(self._text, self._at)
         self._at = blank.end() if blank else self._at
         return self._text[self._at : self._at + 1]
 
-    def _pass(self, expected: _Expected) -> None:
+    def _skip(self, expected: _Expected) -> None:
         self._at += 1
         self._expected = expected
 
@@ -206,7 +206,7 @@ class ArrayReader:
 
 
 def _no_array(text: str) -> ApiError:
-    """Say what a body is that does not begin as an array."""
+    """Return the problem of a body that does not begin as an array."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as exc:

@@ -1,22 +1,17 @@
-"""The combined state of a batch, without reading ten thousand jobs each time.
-
-The end of a job is final, so a process remembers it and reads only what has not ended. Only taking
-a job out of the dead letters reopens it; whoever does so counts it at its batch (`reopens_key`),
-and a process that finds another number there than it remembers reads everything anew.
-"""
+"""The combined state of a batch, derived from those of its jobs."""
 
 import asyncio
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 from redis.asyncio import Redis
 
-from api.batches.store import Batch, BatchStore
+from api.batches.cache import BatchCache, CachedBatch, JobShape
+from api.batches.store import BatchStore
 from api.concurrency import in_turns
 from api.store.jobs import JobStore, bounded
 from contracts.records import (
@@ -31,11 +26,6 @@ from contracts.records import (
 
 _CHUNK: Final = 250
 """Jobs read in one round trip: what Python makes of them takes a few milliseconds."""
-_MAX_REMEMBERED: Final = 100_000
-"""Jobs that a process remembers, of the batches that were asked for last: some 30 MB at most."""
-_TRUSTED_SECONDS: Final = 60.0
-"""After so long everything is read anew: an API of the version before counts no reopened jobs, and
-the records of some jobs expire before those of others."""
 
 
 class BatchJob(NamedTuple):
@@ -51,7 +41,7 @@ class BatchStatus:
     """A batch at one moment; its jobs are those that have a record."""
 
     record: BatchRecord
-    reception: Reception
+    intake: Reception
     jobs: Sequence[BatchJob]
     counts: Mapping[JobState, int]
     state: JobState
@@ -61,39 +51,6 @@ class BatchStatus:
     def open_ids(self) -> set[str]:
         """The ids of the jobs that have not ended."""
         return {job.id for job in self.jobs if not job.state.is_terminal}
-
-
-class _Kind(NamedTuple):
-    """What matters of a job's record; most jobs of a batch share one."""
-
-    task: str
-    run_at: datetime | None
-    earlier: tuple[str, ...]
-    """The ids of the stages before the last, which has the job's id."""
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What this process knows of one batch."""
-
-    items: bytes
-    reopens: int
-    job_ids: list[str]
-    since: float = field(default_factory=time.monotonic)
-    kinds: dict[str, _Kind] = field(default_factory=dict)
-    ends: dict[str, JobState] = field(default_factory=dict)
-    finished_at: datetime | None = None
-
-    def is_of(self, batch: Batch) -> bool:
-        """Say whether it still holds."""
-        is_young = time.monotonic() - self.since < _TRUSTED_SECONDS
-        return is_young and (self.items, self.reopens) == (batch.items, batch.reopens)
-
-    def end(self, job_id: str, state: JobState, at: datetime | None) -> None:
-        """Remember that a job has ended."""
-        self.ends[job_id] = state
-        if at and (self.finished_at is None or at > self.finished_at):
-            self.finished_at = at
 
 
 class BatchStates:
@@ -106,9 +63,8 @@ class BatchStates:
         self._timeout_seconds = timeout_seconds
         self._store = store
         self._batches = batches
-        self._memories: OrderedDict[str, _Memory] = OrderedDict()
-        self._reading: dict[str, asyncio.Task[BatchStatus]] = {}
-        self._next: dict[str, asyncio.Task[BatchStatus]] = {}
+        self._cache = BatchCache()
+        self._shared_reads = _SharedReads(self._read)
 
     async def read(self, batch_id: str) -> BatchStatus:
         """Return a batch as it is now; all who ask while it is being read share the next reading.
@@ -118,93 +74,111 @@ class BatchStates:
             ResultsUnavailable: Redis does not answer in time.
 
         """
-        task = self._next.get(batch_id)
-        if task is None:
-            task = self._next[batch_id] = asyncio.create_task(self._read_after(batch_id))
-            task.add_done_callback(lambda done: self._forget_task(batch_id, done))
-        return await asyncio.shield(task)
-
-    async def _read_after(self, batch_id: str) -> BatchStatus:
-        if before := self._reading.get(batch_id):
-            await asyncio.wait([before])
-        self._reading[batch_id] = self._next.pop(batch_id)
-        return await self._read(batch_id)
-
-    def _forget_task(self, batch_id: str, done: asyncio.Task[BatchStatus]) -> None:
-        if self._reading.get(batch_id) is done:
-            del self._reading[batch_id]
-        if not done.cancelled():
-            done.exception()  # who asked may have gone: nobody else would look
+        return await self._shared_reads(batch_id)
 
     async def _read(self, batch_id: str) -> BatchStatus:
         batch = await self._batches.read(batch_id)
-        memory = await self._remembered(batch)
-        await self._learn(memory, [job for job in memory.job_ids if job not in memory.kinds])
-        states: dict[str, JobState] = {}
-        for chunk in _chunks([job for job in memory.kinds if job not in memory.ends]):
-            states |= await self._read_open(memory, chunk)
-        states |= memory.ends
+        cached = await self._cache.get(batch)
+        states = await self._job_states(cached)
         jobs = [
-            BatchJob(job_id, memory.kinds[job_id].task, states[job_id])
-            async for job_id in in_turns(memory.job_ids)
+            BatchJob(job_id, cached.shapes[job_id].task, states[job_id])
+            async for job_id in in_turns(cached.job_ids)
             if job_id in states
         ]
         counts = Counter(job.state for job in jobs)
         state = combined_state(counts)
-        if batch.reception is Reception.RECEIVING and state.is_terminal:
+        if batch.intake is Reception.RECEIVING and state.is_terminal:
             state = JobState.RUNNING  # more jobs may come
-        finished_at = memory.finished_at if state.is_terminal else None
-        return BatchStatus(batch.record, batch.reception, jobs, counts, state, finished_at)
+        finished_at = cached.finished_at if state.is_terminal else None
+        return BatchStatus(batch.record, batch.intake, jobs, counts, state, finished_at)
 
-    async def _remembered(self, batch: Batch) -> _Memory:
-        batch_id = batch.record.id
-        memory = self._memories.get(batch_id)
-        if memory is None or not memory.is_of(batch):
-            memory = _Memory(batch.items, batch.reopens, await batch.job_ids())
-            self._memories[batch_id] = memory
-        self._memories.move_to_end(batch_id)
-        while (
-            len(self._memories) > 1
-            and sum(len(known.job_ids) for known in self._memories.values()) > _MAX_REMEMBERED
-        ):
-            self._memories.popitem(last=False)
-        return memory
+    async def _job_states(self, cached: CachedBatch) -> dict[str, JobState]:
+        """Return the states of all jobs of a batch that have a record."""
+        await self._read_records(
+            cached, [job for job in cached.job_ids if job not in cached.shapes]
+        )
+        states: dict[str, JobState] = {}
+        for chunk in _chunks([job for job in cached.shapes if job not in cached.ends]):
+            states |= await self._read_open(cached, chunk)
+        states |= cached.ends
+        return states
 
-    async def _learn(self, memory: _Memory, job_ids: Sequence[str]) -> None:
+    async def _read_records(self, cached: CachedBatch, job_ids: Sequence[str]) -> None:
         """Read the records of jobs that have not been read yet, or were not there."""
-        shared: dict[_Kind, _Kind] = {}
+        shared: dict[JobShape, JobShape] = {}
         for chunk in _chunks(job_ids):
             async with bounded(self._timeout_seconds):
                 records = await self._redis.mget(map(record_key, chunk))
             async for job_id, record in in_turns(zip(chunk, records, strict=True)):
                 if record is not None:
-                    kind = _kind(from_json(record))
-                    memory.kinds[job_id] = shared.setdefault(kind, kind)
+                    shape = JobShape.of(from_json(record))
+                    cached.shapes[job_id] = shared.setdefault(shape, shape)
 
-    async def _read_open(self, memory: _Memory, job_ids: Sequence[str]) -> dict[str, JobState]:
+    async def _read_open(self, cached: CachedBatch, job_ids: Sequence[str]) -> dict[str, JobState]:
         """Return the states of jobs that had not ended; remember of which they have."""
-        async with bounded(self._timeout_seconds):
-            raw = iter(await self._redis.mget([k for job in job_ids for k in _keys(memory, job)]))
+        states: dict[str, JobState] = {}
+        begun: list[str] = []
+        metas = await self._read_metas(cached, job_ids)
         now = datetime.now(UTC)
-        states = {}
-        begun = []
-        for job_id in job_ids:
-            kind = memory.kinds[job_id]
-            end, *others = [next(raw) for _ in _keys(memory, job_id)]
+        for job_id, (end, *others) in metas:
             if end is None and not any(others):
-                is_late = kind.run_at is not None and kind.run_at > now
-                states[job_id] = JobState.SCHEDULED if is_late else JobState.QUEUED
-            elif not memory.reopens and (ended := _end(end)):
-                memory.end(job_id, *ended)
+                states[job_id] = cached.shapes[job_id].waiting_state(now)
+            elif not cached.reopens and (ended := _end(end)):
+                cached.end(job_id, *ended)
             else:
                 begun.append(job_id)
-        async for snapshot in self._store.snapshots(begun):
+        return states | await self._read_begun(cached, begun)
+
+    async def _read_metas(
+        self, cached: CachedBatch, job_ids: Sequence[str]
+    ) -> Iterator[tuple[str, list[bytes | str | None]]]:
+        """Return what workers wrote of each job and its stages, the job's end first."""
+        keys = {job_id: _meta_keys(job_id, cached.shapes[job_id]) for job_id in job_ids}
+        async with bounded(self._timeout_seconds):
+            values = iter(await self._redis.mget([key for own in keys.values() for key in own]))
+        return ((job_id, [next(values) for _ in own]) for job_id, own in keys.items())
+
+    async def _read_begun(self, cached: CachedBatch, job_ids: Sequence[str]) -> dict[str, JobState]:
+        """Return the states of jobs that run, by all that is known of them."""
+        states: dict[str, JobState] = {}
+        async for snapshot in self._store.snapshots(job_ids):
             job_id, status = snapshot.record.id, snapshot.status
             if status.state.is_terminal:
-                memory.end(job_id, status.state, status.finished_at)
+                cached.end(job_id, status.state, status.finished_at)
             else:
                 states[job_id] = status.state
         return states
+
+
+class _SharedReads:
+    """Has all who ask for a batch while it is being read share the next reading.
+
+    Not the one under way: it may have begun before what they want to see.
+    """
+
+    def __init__(self, read: Callable[[str], Awaitable[BatchStatus]]) -> None:
+        self._read = read
+        self._running: dict[str, asyncio.Task[BatchStatus]] = {}
+        self._next: dict[str, asyncio.Task[BatchStatus]] = {}
+
+    async def __call__(self, batch_id: str) -> BatchStatus:
+        task = self._next.get(batch_id)
+        if task is None:
+            task = self._next[batch_id] = asyncio.create_task(self._read_after(batch_id))
+            task.add_done_callback(lambda done: self._remove(batch_id, done))
+        return await asyncio.shield(task)
+
+    async def _read_after(self, batch_id: str) -> BatchStatus:
+        if before := self._running.get(batch_id):
+            await asyncio.wait([before])
+        self._running[batch_id] = self._next.pop(batch_id)
+        return await self._read(batch_id)
+
+    def _remove(self, batch_id: str, done: asyncio.Task[BatchStatus]) -> None:
+        if self._running.get(batch_id) is done:
+            del self._running[batch_id]
+        if not done.cancelled():
+            done.exception()  # who asked may have gone: nobody else would look
 
 
 def combined_state(counts: Mapping[JobState, int]) -> JobState:
@@ -216,27 +190,14 @@ def combined_state(counts: Mapping[JobState, int]) -> JobState:
         )
     order = (JobState.RUNNING, JobState.RETRYING, JobState.QUEUED, JobState.SCHEDULED)
     state = next(state for state in order if state in present)
-    begun = any(state.is_terminal for state in present)
-    return JobState.RUNNING if begun else state
+    has_begun = any(state.is_terminal for state in present)
+    return JobState.RUNNING if has_begun else state
 
 
-def _kind(record: Mapping[str, Any]) -> _Kind:
-    run_at = record["run_at"]
-    return _Kind(
-        record["task"],
-        datetime.fromisoformat(run_at) if run_at else None,
-        tuple(stage["id"] for stage in record["stages"][:-1]),
-    )
-
-
-def _keys(memory: _Memory, job_id: str) -> list[str]:
-    """Return the keys that say what became of a job, that of its end first."""
-    earlier = memory.kinds[job_id].earlier
-    return [
-        meta_key(job_id),
-        running_key(job_id),
-        *(key for task_id in earlier for key in (meta_key(task_id), running_key(task_id))),
-    ]
+def _meta_keys(job_id: str, shape: JobShape) -> list[str]:
+    """Return the keys of what workers write of a job and its earlier stages, its end first."""
+    task_ids = (job_id, *shape.earlier_stages)
+    return [key for task_id in task_ids for key in (meta_key(task_id), running_key(task_id))]
 
 
 def _end(raw: bytes | str | None) -> tuple[JobState, datetime | None] | None:

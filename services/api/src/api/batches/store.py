@@ -1,4 +1,4 @@
-"""Batches in Redis: which jobs one has. What became of those is read by batch_states.py."""
+"""Batches in Redis: which jobs one has. What became of those is read by `states`."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from contracts.records import (
 )
 
 BODY_SECONDS: Final = 600
-"""What the body of a batch may take to come in. One that has not by then will not: its API process
-was killed."""
+"""What the body of a batch may take to come in. One that takes longer will not: its API process was
+killed."""
 _CLOCKS_DIFFER_SECONDS: Final = 60
 
 
@@ -32,14 +32,12 @@ class Batch:
 
     record: BatchRecord
     items: bytes
-    """What became of each item, as far as they have come in."""
+    """What became of each item that has come in: a byte each, ITEM_JOB or another."""
     reopens: int
     """How often a job of it was reopened after its end."""
 
     async def job_ids(self) -> list[str]:
         """Return the ids of its jobs in the order of their items; some may be taken back again."""
-        if self.record.jobs:
-            return self.record.jobs
         return [
             batch_job_id(self.record.id, index)
             async for index, item in in_turns(enumerate(self.items))
@@ -47,8 +45,8 @@ class Batch:
         ]
 
     @property
-    def reception(self) -> Reception:
-        """Say whether all items have come in; no more will after BODY_SECONDS."""
+    def intake(self) -> Reception:
+        """Whether all items have come in; no more will after BODY_SECONDS."""
         age = (datetime.now(UTC) - self.record.submitted_at).total_seconds()
         is_late = age > BODY_SECONDS + _CLOCKS_DIFFER_SECONDS
         if self.record.reception is Reception.RECEIVING and is_late:
@@ -96,7 +94,7 @@ class BatchStore:
             )
 
     async def delete(self, batch_id: str) -> None:
-        """Forget a batch none of whose items became a job."""
+        """Delete a batch none of whose items became a job."""
         async with self._bounded():
             await self._redis.delete(batch_key(batch_id), items_key(batch_id))
 

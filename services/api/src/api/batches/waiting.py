@@ -1,6 +1,6 @@
 """Waiting until all jobs of a batch have ended, however many jobs and clients there are.
 
-A process has one subscription for each batch that is waited for, and one follower: it crosses off
+A process has one subscription for each batch that is waited for, and one watcher: it crosses off
 the jobs whose ends are announced, and reads the batch when none is left.
 """
 
@@ -14,49 +14,52 @@ from api.batches.states import BatchStates, BatchStatus
 from api.store.changes import StateChanges
 from contracts.records import ends_channel
 
-_LOOK_AGAIN_SECONDS: Final = 5.0
-"""Ends that nobody announces, as workers of the version before do not, are seen after this."""
+_READ_AGAIN_SECONDS: Final = 5.0
+"""A batch is read again after so long without its last announcement: nobody announces that a job's
+record has expired or was taken back."""
 _PAUSE_SECONDS: Final = 0.1
 """Between readings of a batch that has no open job while its items still come in."""
 
 
 @dataclass(slots=True, eq=False)
-class _Follower:
-    """Follows one batch to its end, for all who wait."""
+class _BatchWatcher:
+    """The task that waits for a batch's end, for all who wait for it."""
 
-    end: "asyncio.Task[BatchStatus]"
+    task: asyncio.Task[BatchStatus]
     waiters: int = 0
 
 
-class _Ends:
+class _OpenJobs:
     """The jobs that are known to be open, less those whose ends were announced."""
 
     def __init__(self) -> None:
         self.none_left = asyncio.Event()
-        self._open_ids: set[str] | None = None
-        self._heard: set[str] = set()
+        self._ids: set[str] | None = None
+        """None while the batch is being read."""
+        self._announced: set[str] = set()
+        """Ends that were announced meanwhile."""
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Begin anew: the batch is about to be read."""
         self.none_left.clear()
-        self._open_ids = None
-        self._heard.clear()
+        self._ids = None
+        self._announced.clear()
 
-    def know(self, open_ids: set[str]) -> None:
-        """Take over what was read; what was announced meanwhile may not have been seen."""
-        self._open_ids = open_ids - self._heard
-        if not self._open_ids:
+    def fill(self, ids: set[str]) -> None:
+        """Take over what was read; what was announced meanwhile it may not have shown."""
+        self._ids = ids - self._announced
+        if not self._ids:
             self.none_left.set()
 
     def hear(self, message: bytes | None) -> None:
-        """Cross off a job; None means that some may have been missed."""
+        """Cross off a job; None means that announcements may have been missed."""
         if message is None:
             self.none_left.set()
-        elif self._open_ids is None:
-            self._heard.add(message.decode())
+        elif self._ids is None:
+            self._announced.add(message.decode())
         else:
-            self._open_ids.discard(message.decode())
-            if not self._open_ids:
+            self._ids.discard(message.decode())
+            if not self._ids:
                 self.none_left.set()
 
 
@@ -66,7 +69,7 @@ class BatchWaits:
     def __init__(self, changes: StateChanges, states: BatchStates) -> None:
         self._changes = changes
         self._states = states
-        self._followers: dict[str, _Follower] = {}
+        self._watchers: dict[str, _BatchWatcher] = {}
 
     async def wait(self, batch_id: str, seconds: float) -> BatchStatus:
         """Return a batch once all of its jobs have ended, or time is up.
@@ -79,37 +82,38 @@ class BatchWaits:
         if seconds <= 0:
             return await self._states.read(batch_id)
         try:
-            async with asyncio.timeout(seconds), self._followed(batch_id) as end:
+            async with asyncio.timeout(seconds), self._watched(batch_id) as end:
                 return await asyncio.shield(end)
         except TimeoutError:
             return await self._states.read(batch_id)
 
     @asynccontextmanager
-    async def _followed(self, batch_id: str) -> AsyncIterator["asyncio.Task[BatchStatus]"]:
-        follower = self._followers.get(batch_id)
-        if follower is None or follower.end.done():
-            follower = _Follower(asyncio.create_task(self._follow(batch_id)))
-            self._followers[batch_id] = follower
-        follower.waiters += 1
+    async def _watched(self, batch_id: str) -> AsyncIterator[asyncio.Task[BatchStatus]]:
+        """Yield the task that returns the batch at its end; it is cancelled when nobody waits."""
+        watcher = self._watchers.get(batch_id)
+        if watcher is None or watcher.task.done():
+            watcher = _BatchWatcher(asyncio.create_task(self._watch(batch_id)))
+            self._watchers[batch_id] = watcher
+        watcher.waiters += 1
         try:
-            yield follower.end
+            yield watcher.task
         finally:
-            follower.waiters -= 1
-            if not follower.waiters:
-                follower.end.cancel()
-                if self._followers.get(batch_id) is follower:
-                    del self._followers[batch_id]
+            watcher.waiters -= 1
+            if not watcher.waiters:
+                watcher.task.cancel()
+                if self._watchers.get(batch_id) is watcher:
+                    del self._watchers[batch_id]
 
-    async def _follow(self, batch_id: str) -> BatchStatus:
-        ends = _Ends()
-        async with self._changes.listen([ends_channel(batch_id)], ends.hear):
+    async def _watch(self, batch_id: str) -> BatchStatus:
+        open_jobs = _OpenJobs()
+        async with self._changes.listen([ends_channel(batch_id)], open_jobs.hear):
             while True:
-                ends.forget()
+                open_jobs.clear()
                 status = await self._states.read(batch_id)
                 if status.state.is_terminal:
                     return status
-                ends.know(status.open_ids)
+                open_jobs.fill(status.open_ids)
                 await asyncio.sleep(_PAUSE_SECONDS if not status.open_ids else 0)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
-                        await ends.none_left.wait()
+                    async with asyncio.timeout(_READ_AGAIN_SECONDS):
+                        await open_jobs.none_left.wait()

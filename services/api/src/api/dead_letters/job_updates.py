@@ -1,4 +1,4 @@
-"""What the API writes of a job's end and of its lives after: by the undertaker and by a requeue."""
+"""What the API writes of jobs whose messages died: that they failed, and that they run again."""
 
 import json
 from collections.abc import Iterable
@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from api.dead_letters.letter import DELIVERY_LIMIT_REASON, Death
-from api.dead_letters.message import Revival
+from api.dead_letters.message import RequeuedMessage
 from api.store.jobs import bounded, end_meta
 from contracts.records import (
     FAILURE_STATE,
@@ -29,15 +30,18 @@ from contracts.records import (
 )
 from contracts.wire import batch_of_record
 
-_LOST: Final = AttemptError(
+_WORKER_LOST: Final = AttemptError(
     type="WorkerLost", message="the worker was lost before the attempt ended"
 )
-_WAITING: Final = {"status": "PENDING", "result": None}
-"""What Celery says of a task that has not begun."""
+_PENDING: Final = {"status": "PENDING", "result": None}
+"""What Celery answers for a task that has not begun."""
 
 
-class JobLives:
-    """Ends jobs that the broker gave up, and counts how often they were requeued."""
+class JobUpdates:
+    """Fails jobs that the broker gave up, and reopens those that are requeued.
+
+    All methods raise ResultsUnavailable if Redis does not answer in time.
+    """
 
     def __init__(self, redis: Redis, timeout_seconds: float, job_ttl_seconds: int) -> None:
         self._redis = redis
@@ -45,7 +49,7 @@ class JobLives:
         self._job_ttl_seconds = job_ttl_seconds
 
     async def prepare(self, job_ids: Iterable[str]) -> None:
-        """Keep what is known of jobs for as long as of new ones, and forget cancels of before."""
+        """Keep what is known of jobs for as long as of new ones, and delete earlier cancels."""
         async with (
             bounded(self._timeout_seconds),
             self._redis.pipeline(transaction=False) as pipeline,
@@ -56,31 +60,36 @@ class JobLives:
                 pipeline.delete(cancel_key(job_id))
             await pipeline.execute()
 
-    async def reopen(self, revival: Revival) -> None:
-        """Make a job that was published again begin anew, whatever its last life came to."""
-        job_id, requeues = revival.job_id, revival.requeues
-        keys = {meta_key(job_id), meta_key(revival.letter.death.task_id or job_id)}
+    async def reopen(self, message: RequeuedMessage) -> None:
+        """Make a job that was published again count as queued, however it ended before.
+
+        Raises:
+            ResultsUnavailable: somebody else wrote at the same time.
+
+        """
+        job_id, requeues = message.job_id, message.requeues
+        keys = {meta_key(job_id), meta_key(message.letter.death.task_id or job_id)}
         async with bounded(self._timeout_seconds), self._redis.pipeline() as transaction:
             await transaction.watch(*keys)
             ends = zip(keys, map(_meta, await transaction.mget(*keys)), strict=True)
             batch = batch_of_record(await transaction.get(record_key(job_id)))
-            # A worker may have been quicker, and ended the new life already.
+            # A worker may have run it and ended it already since it was published.
             past = [key for key, end in ends if end and end.requeues < requeues]
             transaction.multi()  # type: ignore[no-untyped-call]
             transaction.set(requeues_key(job_id), requeues, ex=self._job_ttl_seconds)
             if past:
                 transaction.delete(*past)
-            if past and batch:  # whoever remembers the job's end must forget it
+            if past and batch:  # whoever has cached the job's end must read it anew
                 transaction.incr(reopens_key(batch))
                 transaction.expire(reopens_key(batch), self._job_ttl_seconds)
-            transaction.publish(meta_key(job_id), json.dumps(_WAITING | {"task_id": job_id}))
+            transaction.publish(meta_key(job_id), json.dumps(_PENDING | {"task_id": job_id}))
             await transaction.execute()
 
     async def end(self, job_id: str, death: Death) -> bool:
-        """Write that a job failed with its message; return False if this life of it had ended.
+        """Write that a job failed with its message; return False if it has ended or was requeued.
 
         Raises:
-            ResultsUnavailable: Redis does not answer, or somebody wrote at the same time.
+            ResultsUnavailable: somebody else wrote at the same time.
 
         """
         key, running = meta_key(job_id), running_key(death.task_id or job_id)
@@ -88,23 +97,33 @@ class JobLives:
             watched = (key, running, requeues_key(job_id))
             await transaction.watch(*watched)
             raw_end, raw_running, requeues = await transaction.mget(*watched)
-            end = _meta(raw_end)
-            has_ended = end and end.is_end and end.requeues >= death.requeues
-            if has_ended or int(requeues or 0) > death.requeues:
+            if _is_outdated(death, _meta(raw_end), int(requeues or 0)):
                 return False
             batch = batch_of_record(await transaction.get(record_key(job_id)))
             transaction.multi()  # type: ignore[no-untyped-call]
-            meta = end_meta(job_id, FAILURE_STATE, "DeadLettered", death.story, death.requeues)
-            transaction.set(key, meta, ex=self._job_ttl_seconds)
             if attempt := _lost_attempt(_meta(raw_running), death):
-                transaction.rpush(attempts_key(job_id), attempt.model_dump_json())
-                transaction.expire(attempts_key(job_id), self._job_ttl_seconds)
-                transaction.delete(running)  # told, and not to be told again
-            transaction.publish(key, meta)
+                self._append(transaction, job_id, attempt)
+                transaction.delete(running)  # or it would be appended once more
+            self._fail(transaction, job_id, death)
             if batch:
                 transaction.publish(ends_channel(batch), job_id)
             await transaction.execute()
         return True
+
+    def _append(self, transaction: Pipeline, job_id: str, attempt: Attempt) -> None:
+        transaction.rpush(attempts_key(job_id), attempt.model_dump_json())
+        transaction.expire(attempts_key(job_id), self._job_ttl_seconds)
+
+    def _fail(self, transaction: Pipeline, job_id: str, death: Death) -> None:
+        meta = end_meta(job_id, FAILURE_STATE, "DeadLettered", death.description, death.requeues)
+        transaction.set(meta_key(job_id), meta, ex=self._job_ttl_seconds)
+        transaction.publish(meta_key(job_id), meta)
+
+
+def _is_outdated(death: Death, end: Meta | None, requeues: int) -> bool:
+    """Return whether the job has ended, or was requeued, after the message was sent that died."""
+    has_ended = end is not None and end.is_end and end.requeues >= death.requeues
+    return has_ended or requeues > death.requeues
 
 
 def _meta(raw: bytes | str | None) -> Meta | None:
@@ -112,7 +131,7 @@ def _meta(raw: bytes | str | None) -> Meta | None:
 
 
 def _lost_attempt(meta: Meta | None, death: Death) -> Attempt | None:
-    """Return the run that the message died with, which no worker was left to tell of."""
+    """Return the attempt that the message died with, which no worker was left to write."""
     if meta is None or death.reason != DELIVERY_LIMIT_REASON or meta.requeues != death.requeues:
         return None
     if meta.status not in {STARTED_STATE, PROGRESS_STATE}:
@@ -125,6 +144,6 @@ def _lost_attempt(meta: Meta | None, death: Death) -> Attempt | None:
         worker=running.worker or "unknown",
         started_at=running.started_at or ended_at,
         ended_at=ended_at,
-        error=_LOST,
+        error=_WORKER_LOST,
         requeues=death.requeues,
     )

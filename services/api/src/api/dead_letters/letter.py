@@ -1,4 +1,4 @@
-"""A dead letter: what it tells of its job and its end, by the headers of Celery and RabbitMQ."""
+"""A dead letter: what the headers of Celery and RabbitMQ say of its job and of its death."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from contracts.records import REQUEUES_HEADER
 DELIVERY_LIMIT_REASON: Final = "delivery_limit"
 REJECTED_REASON: Final = "rejected"
 
-_STORIES: Final = {
+_EXPLANATIONS: Final = {
     DELIVERY_LIMIT_REASON: "each ended with the death of its worker or of its connection",
     REJECTED_REASON: "a worker could not read it or could not send it on",
     "expired": "it waited longer than its queue keeps messages",
@@ -26,7 +26,7 @@ _STORIES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a message ended; what is not known of a foreign message is None."""
+    """How a message died; what is not known of a foreign message is None."""
 
     job_id: str | None
     task_id: str | None
@@ -39,7 +39,7 @@ class Death:
     died_at: datetime | None
     submitted_at: datetime | None
     deliveries: int | None
-    """How often a worker got it. RabbitMQ before 4.3 tells it only by the limit."""
+    """How often a worker got it. Before RabbitMQ 4.3 it is known only at the limit."""
     requeues: int
     """How often the job had been taken out of the dead letters before."""
 
@@ -57,31 +57,33 @@ class Death:
             queue=_text(last.get("queue")),
             reason=reason,
             count=_number(last.get("count")) or 1,
-            died_at=_moment(last.get("time")),
-            submitted_at=_moment(headers.get("submitted_at")),
+            died_at=_time(last.get("time")),
+            submitted_at=_time(headers.get("submitted_at")),
             deliveries=_deliveries(headers, reason),
             requeues=_number(headers.get(REQUEUES_HEADER)) or 0,
         )
 
     @property
-    def story(self) -> str:
-        """Tell in a sentence why the broker gave the message up."""
-        many = "y" if self.deliveries == 1 else "ies"
-        after = f" after {self.deliveries} deliver{many}" if self.deliveries else ""
-        told = f"the broker gave it up{after} ({self.reason})"
-        return f"{told}: {_STORIES[self.reason]}" if self.reason in _STORIES else told
+    def description(self) -> str:
+        """Why the broker gave the message up, in a sentence."""
+        plural = "y" if self.deliveries == 1 else "ies"
+        after = f" after {self.deliveries} deliver{plural}" if self.deliveries else ""
+        fact = f"the broker gave it up{after} ({self.reason})"
+        explanation = _EXPLANATIONS.get(self.reason)
+        return f"{fact}: {explanation}" if explanation else fact
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message of the dead letters, held until the reading ends."""
+    """A message of the dead letters, as it was found there."""
 
     id: str
-    """Says which message it is, the same at every reading."""
+    """Identifies the message: the same whenever it is read."""
     death: Death
     properties: Basic.Properties
     body: bytes
     tag: int
+    """The delivery tag, valid on the channel that holds the message."""
 
     @classmethod
     def of(cls, message: DeliveredMessage) -> "DeadLetter":
@@ -104,15 +106,15 @@ class DeadLetter:
         )
 
     def copy_number(self, number: int) -> "DeadLetter":
-        """Return this letter under an id of its own, being the n-th that is the same in all.
+        """Return this letter under an id of its own, if it is the n-th with the same content.
 
-        Any of them may stand for any other.
+        Letters of the same content are interchangeable.
         """
         return self if number == 1 else replace(self, id=f"{self.id}-{number}")
 
 
 def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the newest entry: x-first-death-* tells of the delay queue, for a job tried again."""
+    """Return the newest entry: x-first-death-* names the delay queue, for a job tried again."""
     deaths = headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return deaths[0]
@@ -137,7 +139,7 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _moment(value: object) -> datetime | None:
+def _time(value: object) -> datetime | None:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

@@ -1,4 +1,4 @@
-"""The message that gives the job of a dead letter another life."""
+"""The message that makes the job of a dead letter run again."""
 
 import json
 from dataclasses import dataclass
@@ -13,12 +13,18 @@ from contracts.tasks import CATALOGUE
 from contracts.wire import PERSISTENT
 
 _JSON: Final = "application/json"
-_OF_THE_BROKER: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-", "x-acquired-")
+_BROKER_HEADERS: Final = (
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-delivery-",
+    "x-acquired-",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Revival:
-    """A message to publish: Celery's, as it was before it died, in its next life."""
+class RequeuedMessage:
+    """A message to publish: Celery's, as it was before it died, and marked as requeued."""
 
     letter: DeadLetter
     job_id: str
@@ -28,33 +34,38 @@ class Revival:
     body: bytes
     properties: Basic.Properties
 
+    @classmethod
+    def of(cls, letter: DeadLetter, job_id: str, requeues: int) -> "RequeuedMessage":
+        """Return the message that runs a dead letter's job again.
 
-def revive(letter: DeadLetter, job_id: str, requeues: int) -> Revival:
-    """Return the message that runs a dead letter's job again.
+        Raises:
+            DeadLetterNotRequeueable: no worker could do anything with it.
 
-    Raises:
-        DeadLetterNotRequeueable: no worker could do anything with it.
+        """
+        spec = CATALOGUE.get(letter.death.task or "")
+        if spec is None:
+            raise DeadLetterNotRequeueable(f"No worker knows the task {letter.death.task!r}.")
+        return cls(
+            letter=letter,
+            job_id=job_id,
+            requeues=requeues,
+            queue=spec.lane.queue_name,
+            body=_body(letter, requeues),
+            properties=_properties(letter, requeues),
+        )
 
-    """
-    spec = CATALOGUE.get(letter.death.task or "")
-    if spec is None:
-        raise DeadLetterNotRequeueable(f"No worker knows the task {letter.death.task!r}.")
-    return Revival(
-        letter=letter,
-        job_id=job_id,
-        requeues=requeues,
-        queue=spec.lane.queue_name,
-        body=_body(letter, requeues),
-        properties=Basic.Properties(
-            headers=_headers(letter, requeues),
-            content_type=letter.properties.content_type,
-            content_encoding=letter.properties.content_encoding,
-            correlation_id=letter.properties.correlation_id,
-            reply_to=letter.properties.reply_to,
-            timestamp=letter.properties.timestamp,
-            delivery_mode=PERSISTENT,
-            # No message_id: aiormq tells returned messages apart by it, and needs it unique.
-        ),
+
+def _properties(letter: DeadLetter, requeues: int) -> Basic.Properties:
+    before = letter.properties
+    return Basic.Properties(
+        headers=_headers(letter, requeues),
+        content_type=before.content_type,
+        content_encoding=before.content_encoding,
+        correlation_id=before.correlation_id,
+        reply_to=before.reply_to,
+        timestamp=before.timestamp,
+        delivery_mode=PERSISTENT,
+        # No message_id: aiormq tells returned messages apart by it, and needs it unique.
     )
 
 
@@ -62,13 +73,13 @@ def _headers(letter: DeadLetter, requeues: int) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in (letter.properties.headers or {}).items()
-        if not name.startswith(_OF_THE_BROKER)
+        if not name.startswith(_BROKER_HEADERS)
     }
     return kept | {REQUEUES_HEADER: requeues, "retries": 0}
 
 
 def _body(letter: DeadLetter, requeues: int) -> bytes:
-    """Return the body of Celery's protocol 2, the later stages' messages marked as well."""
+    """Return the body of Celery's protocol 2, with the messages of later stages marked as well."""
     if letter.properties.content_type != _JSON:
         raise DeadLetterNotRequeueable(f"Its body is {letter.properties.content_type}, not JSON.")
     try:

@@ -1,8 +1,8 @@
 """Shows in a job's state that the broker has given its message up.
 
-What kills a job without its worker's word - the delivery limit, a body that can't be read, a
-retry that could not be sent, a queue that lost messages - leaves a notice for every message that
-dies. Each API process takes notices; which one takes which does not matter.
+A job can die without its worker writing anything: by the delivery limit, a body that can't be
+read, a retry that could not be sent, a queue that lost messages. Every message that dies leaves a
+notice. Each API process consumes notices; which one gets which does not matter.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from celery import Celery
 from pydantic import ValidationError
 
 from api.broker.connection import LOST_CONNECTION, connected, losses_as_errors, stop_task
-from api.dead_letters.job_updates import JobLives
+from api.dead_letters.job_updates import JobUpdates
 from api.dead_letters.letter import REJECTED_REASON, Death
 from api.errors.types import JobNotFound, ResultsUnavailable
 from api.store.jobs import JobStore
@@ -26,30 +26,30 @@ from contracts.lanes import DEAD_LETTER_NOTICES, DEAD_LETTERS, declare_topology
 _AT_ONCE: Final = 50
 _CONNECT_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 1.0
-_LOOK_SECONDS: Final = 2.0
-"""Between looks whether RabbitMQ is there and knows that somebody takes notices."""
-_LAST_WORD_SECONDS: Final = 1.0
-"""A worker that rejects a task that it does not know says so only after the rejection."""
+_CHECK_SECONDS: Final = 2.0
+"""Between checks whether RabbitMQ is there and knows that somebody consumes notices."""
+_WORKER_WRITES_SECONDS: Final = 1.0
+"""A worker that rejects a task that it does not know writes the failure after the rejection."""
 
 logger = logging.getLogger(__name__)
 
 
-class Undertaker:
+class DeathNoticeConsumer:
     """Consumes the notices of dead messages for as long as the process lives."""
 
-    def __init__(self, celery: Celery, store: JobStore, lives: JobLives) -> None:
+    def __init__(self, celery: Celery, store: JobStore, updates: JobUpdates) -> None:
         self._celery = celery
         self._store = store
-        self._lives = lives
+        self._updates = updates
         self._running: asyncio.Task[None] | None = None
-        self._waiting = False
+        self._is_redis_away = False
 
     def start(self) -> None:
         """Begin, without waiting for RabbitMQ or Redis."""
         self._running = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stop; notices that are not done go back to their queue."""
+        """Stop; notices that are not acknowledged go back to their queue."""
         if self._running:
             await stop_task(self._running)
 
@@ -69,16 +69,16 @@ class Undertaker:
             await self._consume(connection)
 
     async def _consume(self, connection: AbstractConnection) -> None:
-        """Take notices until the connection is lost or the broker takes the queue away."""
-        gone = asyncio.Event()
+        """Consume notices until the connection is lost or the broker takes the queue away."""
+        is_gone = asyncio.Event()
         async with asyncio.timeout(_CONNECT_SECONDS):
             channel = await connection.channel(publisher_confirms=False)
-            channel.closing.add_done_callback(lambda _: gone.set())
-            channel.on_consumer_cancel_callbacks.add(lambda _: gone.set())
+            channel.closing.add_done_callback(lambda _: is_gone.set())
+            channel.on_consumer_cancel_callbacks.add(lambda _: is_gone.set())
             await channel.basic_qos(prefetch_count=_AT_ONCE)
-            await channel.basic_consume(DEAD_LETTER_NOTICES.name, self._take)
-        logger.info("taking notices of dead messages")
-        while not await _is_set(gone, _LOOK_SECONDS):
+            await channel.basic_consume(DEAD_LETTER_NOTICES.name, self._handle)
+        logger.info("consuming notices of dead messages")
+        while not await _is_set_within(is_gone, _CHECK_SECONDS):
             async with asyncio.timeout(_CONNECT_SECONDS):
                 queue = await channel.queue_declare(DEAD_LETTER_NOTICES.name, passive=True)
             if not queue.consumer_count:
@@ -92,7 +92,7 @@ class Undertaker:
         except (AMQPError, OSError) as exc:
             logger.warning("the queue of the notices can't be declared: %r", exc)
 
-    async def _take(self, message: DeliveredMessage) -> None:
+    async def _handle(self, message: DeliveredMessage) -> None:
         death = Death.of(message.header.properties.headers)
         while not await self._show(death):  # noqa: ASYNC110 - Redis may come back any time
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -100,36 +100,37 @@ class Undertaker:
             await message.channel.basic_ack(message.delivery_tag or 0)
 
     async def _show(self, death: Death) -> bool:
-        """Show a death in its job's state; return whether the notice has done its duty."""
+        """Show a death in its job's state; return False if Redis does not answer."""
         try:
-            await self._bury(death)
+            await self._fail_job(death)
         except (JobNotFound, ValidationError):  # no job of ours: its letter is all there is
             return True
         except ResultsUnavailable as exc:
-            if not self._waiting:
+            if not self._is_redis_away:
                 logger.warning("deaths can't be shown, again every second: %s", exc)
-            self._waiting = True
+            self._is_redis_away = True
             return False
-        self._waiting = False
+        self._is_redis_away = False
         return True
 
-    async def _bury(self, death: Death) -> None:
+    async def _fail_job(self, death: Death) -> None:
         if death.job_id is None or await self._has_ended(death.job_id):
             return
         if death.reason == REJECTED_REASON:
-            await asyncio.sleep(_LAST_WORD_SECONDS)
+            await asyncio.sleep(_WORKER_WRITES_SECONDS)
             if await self._has_ended(death.job_id):
                 return
-        if await self._lives.end(death.job_id, death):
-            logger.warning("job %s: %s", death.job_id, death.story)
+        if await self._updates.end(death.job_id, death):
+            logger.warning("job %s: %s", death.job_id, death.description)
 
     async def _has_ended(self, job_id: str) -> bool:
         snapshot = await self._store.snapshot(job_id)
         return snapshot.status.state.is_terminal
 
 
-async def _is_set(event: asyncio.Event, within_seconds: float) -> bool:
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Return whether the event is set now, or within so many seconds."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(within_seconds):
+        async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()

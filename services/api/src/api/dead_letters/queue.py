@@ -1,4 +1,4 @@
-"""The dead letters, read without shortening their life, sent again, discarded.
+"""The dead letters: read without shortening their life, published again, deleted.
 
 A quorum queue can't be browsed: reading is consuming and putting back. Whoever reads holds a lock
 at the broker, so that no reader finds half of the letters in the hands of another; it vanishes
@@ -18,22 +18,23 @@ from aiormq.exceptions import ChannelLockedResource, DeliveryError, PublishError
 
 from api.broker.connection import LOST_CONNECTION, connected
 from api.dead_letters.letter import DeadLetter
-from api.dead_letters.message import Revival
+from api.dead_letters.message import RequeuedMessage
 from api.errors.types import BrokerUnavailable, DeadLettersBusy, LaneFull, RequeueOutcomeUnknown
 from contracts.lanes import DEAD_LETTERS, JOBS
 
 SCAN_LIMIT: Final = 10_000
-"""Letters looked at in one reading; those behind them come to light when they are gone."""
+"""Letters held at once at most; those behind them are seen when these are gone."""
 
 _SCAN_BYTES: Final = 64 * 1024**2
 _SCAN_SECONDS: Final = 5.0
-_TURN_SECONDS: Final = 2.0
+_LOCK_SECONDS: Final = 2.0
+"""How long a reader waits for another to finish, in this process and then at the broker."""
 _CONFIRM_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.005
 _LOCK: Final = f"{DEAD_LETTERS.name}.reader"
 
 
-class Reading:
+class Hold:
     """The letters that one reader holds; those that it does not remove are put back."""
 
     def __init__(self, channel: Channel, letters: Sequence[DeadLetter], total: int) -> None:
@@ -43,8 +44,8 @@ class Reading:
         self._channel = channel
         self._remaining = total
 
-    async def publish(self, revival: Revival) -> None:
-        """Send a letter's job on its way again and return once the broker has confirmed it.
+    async def publish(self, message: RequeuedMessage) -> None:
+        """Publish a letter's job again; return once the broker has confirmed it.
 
         Raises:
             BrokerUnavailable: no queue takes it.
@@ -55,19 +56,19 @@ class Reading:
         try:
             async with asyncio.timeout(_CONFIRM_SECONDS):
                 await self._channel.basic_publish(
-                    revival.body,
+                    message.body,
                     exchange=JOBS.name,
-                    routing_key=revival.queue,
-                    properties=revival.properties,
+                    routing_key=message.queue,
+                    properties=message.properties,
                     mandatory=True,
                     wait=False,
                 )
         except PublishError as exc:
-            raise BrokerUnavailable(f"No queue takes {revival.queue!r}.") from exc
+            raise BrokerUnavailable(f"No queue takes {message.queue!r}.") from exc
         except DeliveryError as exc:
-            raise LaneFull(f"The queue {revival.queue!r} refused the job: it is full.") from exc
+            raise LaneFull(f"The queue {message.queue!r} refused the job: it is full.") from exc
         except LOST_CONNECTION as exc:
-            raise RequeueOutcomeUnknown(revival.job_id) from exc
+            raise RequeueOutcomeUnknown(message.job_id) from exc
 
     async def remove(self, letter: DeadLetter) -> None:
         """Delete a letter."""
@@ -75,24 +76,24 @@ class Reading:
         self._remaining -= 1
 
     async def put_back(self) -> None:
-        """Return what is left and wait until it is there, for the next reader to find."""
+        """Return what is left to the queue; wait until it is there, for the next reader to find."""
         await self._channel.basic_nack(0, multiple=True)
-        while await _count(self._channel) < self._remaining:  # noqa: ASYNC110 - nothing tells
+        while await _count(self._channel) < self._remaining:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(_POLL_SECONDS)
         await self._channel.close()
 
 
 class DeadLetterQueue:
-    """Reads the queue of the dead letters, for one reader at a time."""
+    """Lets one reader at a time hold the dead letters."""
 
     def __init__(self, broker_url: str, timeout_seconds: float) -> None:
         self._broker_url = broker_url
         self._timeout_seconds = timeout_seconds
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Reading]:
-        """Hold the letters, as many as can be looked at, and put them back in the end.
+    async def hold(self) -> AsyncIterator[Hold]:
+        """Hold the letters, up to SCAN_LIMIT, and put back in the end what was not removed.
 
         Raises:
             DeadLettersBusy: somebody else holds them for longer than one wants to wait.
@@ -101,39 +102,39 @@ class DeadLetterQueue:
         """
         try:
             async with (
-                self._alone_here(),
+                self._locked_here(),
                 # A connection of its own: letters must not keep the publisher's confirms waiting.
                 connected(self._broker_url, self._timeout_seconds) as connection,
             ):
-                channel = await self._alone_at_the_broker(connection)
+                channel = await self._lock_at_broker(connection)
                 async with asyncio.timeout(self._timeout_seconds + _SCAN_SECONDS):
-                    reading = await _read(channel)
+                    hold = await _hold_letters(channel)
                 try:
-                    yield reading
+                    yield hold
                 finally:
                     # If this fails, RabbitMQ puts them back when the connection ends.
                     with suppress(*LOST_CONNECTION):
                         async with asyncio.timeout(self._timeout_seconds):
-                            await reading.put_back()
+                            await hold.put_back()
         except LOST_CONNECTION as exc:
             reason = str(exc) or "no answer in time"
             raise BrokerUnavailable(f"The dead letters can't be read: {reason}.") from exc
 
     @asynccontextmanager
-    async def _alone_here(self) -> AsyncIterator[None]:
+    async def _locked_here(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await self._turn.acquire()
+            async with asyncio.timeout(_LOCK_SECONDS):
+                await self._lock.acquire()
         except TimeoutError as exc:
             raise DeadLettersBusy from exc
         try:
             yield
         finally:
-            self._turn.release()
+            self._lock.release()
 
-    async def _alone_at_the_broker(self, connection: AbstractConnection) -> Channel:
+    async def _lock_at_broker(self, connection: AbstractConnection) -> Channel:
         """Take the lock, a queue that belongs to this connection and ends with it."""
-        deadline = asyncio.get_running_loop().time() + _TURN_SECONDS
+        deadline = asyncio.get_running_loop().time() + _LOCK_SECONDS
         while True:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             try:
@@ -146,10 +147,29 @@ class DeadLetterQueue:
                 return cast("Channel", channel)  # the abstract type does not know `wait`
 
 
-async def _read(channel: Channel) -> Reading:
+class _Scan:
+    """Collects letters within bounds of number and size."""
+
+    def __init__(self, wanted: int) -> None:
+        self.letters: list[DeadLetter] = []
+        self.is_done = asyncio.Event()
+        self._wanted = wanted
+        self._copies: Counter[str] = Counter()
+        self._size_bytes = 0
+
+    async def add(self, message: DeliveredMessage) -> None:
+        letter = DeadLetter.of(message)
+        self._copies[letter.id] += 1
+        self.letters.append(letter.copy_number(self._copies[letter.id]))
+        self._size_bytes += len(letter.body)
+        if len(self.letters) >= self._wanted or self._size_bytes >= _SCAN_BYTES:
+            self.is_done.set()
+
+
+async def _hold_letters(channel: Channel) -> Hold:
     total = await _count(channel)
     letters = await _take(channel, min(total, SCAN_LIMIT)) if total else []
-    return Reading(channel, letters, total)
+    return Hold(channel, letters, total)
 
 
 async def _count(channel: Channel) -> int:
@@ -158,25 +178,12 @@ async def _count(channel: Channel) -> int:
 
 
 async def _take(channel: Channel, wanted: int) -> list[DeadLetter]:
-    """Take letters out without acknowledging them, within bounds of size and time."""
-    letters: list[DeadLetter] = []
-    copies: Counter[str] = Counter()
-    size = 0
-    enough = asyncio.Event()
-
-    async def keep(message: DeliveredMessage) -> None:
-        nonlocal size
-        letter = DeadLetter.of(message)
-        copies[letter.id] += 1
-        letters.append(letter.copy_number(copies[letter.id]))
-        size += len(letter.body)
-        if len(letters) >= wanted or size >= _SCAN_BYTES:
-            enough.set()
-
+    """Take letters out without acknowledging them; return what has come within _SCAN_SECONDS."""
+    scan = _Scan(wanted)
     await channel.basic_qos(prefetch_count=wanted)
-    consumer = await channel.basic_consume(DEAD_LETTERS.name, keep)
+    consumer = await channel.basic_consume(DEAD_LETTERS.name, scan.add)
     with suppress(TimeoutError):
         async with asyncio.timeout(_SCAN_SECONDS):
-            await enough.wait()
+            await scan.is_done.wait()
     await channel.basic_cancel(consumer.consumer_tag or "")
-    return letters
+    return scan.letters

@@ -1,105 +1,32 @@
-"""Which dead letters are meant, and what becomes of them: another life, or none."""
+"""Taking letters out of the queue: to run their jobs again, or to delete them for good."""
 
 import asyncio
-import hashlib
 import logging
-import re
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from api.broker.connection import LOST_CONNECTION
-from api.dead_letters.job_updates import JobLives
+from api.dead_letters.canary import CanaryOutcome, watch_canary
+from api.dead_letters.job_updates import JobUpdates
 from api.dead_letters.letter import DeadLetter
-from api.dead_letters.message import Revival, revive
-from api.dead_letters.queue import DeadLetterQueue, Reading
-from api.errors.types import (
-    ApiError,
-    DeadLetterNotFound,
-    DeadLetterNotRequeueable,
-    JobNotFound,
-    ResultsUnavailable,
-)
+from api.dead_letters.message import RequeuedMessage
+from api.dead_letters.queue import DeadLetterQueue, Hold
+from api.dead_letters.selection import Criteria, KnownLetter, Refusal, describe
+from api.errors.types import ApiError, DeadLetterNotRequeueable, JobNotFound, ResultsUnavailable
 from api.store.changes import StateChanges
-from api.store.jobs import JobSnapshot, JobStore
-from api.web.job_view import wait_for_change
-from contracts.records import AttemptError, JobState
+from api.store.jobs import JobStore
+from contracts.records import JobState
 
-CANARY_SECONDS: Final = 30.0
-_AT_ONCE: Final = 500
-"""Publishes that wait for their confirms at the same time."""
+T = TypeVar("T")
+
+_PUBLISHED_AT_ONCE: Final = 500
+"""Messages that wait for their confirms at the same time."""
 _REOPENED_AT_ONCE: Final = 40
 """Each takes a connection to Redis."""
 
-_VARYING: Final = (
-    (re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE), "<id>"),
-    (re.compile(r"'[^']*'|\"[^\"]*\""), "<text>"),
-    (re.compile(r"\b(?:0x[0-9a-f]+|(?=[0-9a-f]*\d)[0-9a-f]{8,})\b", re.IGNORECASE), "<hex>"),
-    (re.compile(r"\d+"), "<n>"),
-)
-
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownLetter:
-    """A dead letter with what Redis knows of its job; nothing, once that has expired."""
-
-    letter: DeadLetter
-    state: JobState | None = None
-    error: AttemptError | None = None
-    requeues: int = 0
-
-    @property
-    def fingerprint(self) -> str:
-        """Return what letters have in common that died of the same cause."""
-        error = self.error
-        cause = f"{error.type}: {error.message}" if error else self.letter.death.reason
-        for pattern, placeholder in _VARYING:
-            cause = pattern.sub(placeholder, cause)
-        return hashlib.sha256(f"{self.letter.death.task}\n{cause}".encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, slots=True)
-class Criteria:
-    """What letters are meant; None means any."""
-
-    ids: AbstractSet[str] | None = None
-    task: str | None = None
-    reason: str | None = None
-    fingerprint: str | None = None
-    died_after: datetime | None = None
-    died_before: datetime | None = None
-
-    async def select(self, letters: Sequence[KnownLetter]) -> list[KnownLetter]:
-        """Return the letters that are meant, oldest death first."""
-        # In a thread: the fingerprints of ten thousand letters keep the processor busy for long.
-        chosen = await asyncio.to_thread(lambda: list(filter(self._means, letters)))
-        return sorted(chosen, key=lambda known: _died(known.letter))
-
-    def _means(self, known: KnownLetter) -> bool:
-        letter = known.letter
-        return (
-            (self.ids is None or letter.id in self.ids)
-            and self.task in {None, letter.death.task}
-            and self.reason in {None, letter.death.reason}
-            and (self.died_after is None or _died(letter) > self.died_after.timestamp())
-            and (self.died_before is None or 0 < _died(letter) < self.died_before.timestamp())
-            and self.fingerprint in {None, known.fingerprint}
-        )
-
-
-class CanaryOutcome(StrEnum):
-    """What became of the jobs that were requeued first."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    UNFINISHED = "unfinished"
 
 
 @dataclass(slots=True)
@@ -107,7 +34,7 @@ class Requeued:
     """What became of the letters that were meant."""
 
     requeued: list[DeadLetter] = field(default_factory=list)
-    refused: list[tuple[str, ApiError]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     canary: CanaryOutcome | None = None
     left: int = 0
     """Letters that were meant and are still there: beyond the limit, or behind a canary."""
@@ -118,44 +45,20 @@ class Discarded:
     """What became of the letters that were meant."""
 
     discarded: list[DeadLetter]
-    refused: list[tuple[str, ApiError]]
+    refused: list[Refusal]
     left: int
 
 
-async def describe(store: JobStore, letters: Sequence[DeadLetter]) -> list[KnownLetter]:
-    """Read what is known of the letters' jobs.
-
-    Raises:
-        ResultsUnavailable: Redis does not answer.
-
-    """
-    job_ids = list({letter.death.job_id for letter in letters if letter.death.job_id})
-    snapshots = {snapshot.record.id: snapshot async for snapshot in store.snapshots(job_ids)}
-    return [_known(letter, snapshots.get(letter.death.job_id or "")) for letter in letters]
-
-
-def _known(letter: DeadLetter, snapshot: JobSnapshot | None) -> KnownLetter:
-    if snapshot is None:
-        return KnownLetter(letter)
-    failure = snapshot.status.failure
-    error = failure and AttemptError(type=failure.error_type, message=failure.detail)
-    return KnownLetter(letter, snapshot.status.state, error or None, snapshot.requeues)
-
-
-def _died(letter: DeadLetter) -> float:
-    return letter.death.died_at.timestamp() if letter.death.died_at else 0.0
-
-
 class Requeuer:
-    """Takes letters out of the queue: to run their jobs again, or for good."""
+    """Takes letters out of the queue."""
 
     def __init__(
-        self, queue: DeadLetterQueue, store: JobStore, changes: StateChanges, lives: JobLives
+        self, queue: DeadLetterQueue, store: JobStore, changes: StateChanges, updates: JobUpdates
     ) -> None:
         self._queue = queue
         self._store = store
         self._changes = changes
-        self._lives = lives
+        self._updates = updates
 
     async def requeue(self, criteria: Criteria, limit: int, canary: int | None) -> Requeued:
         """Run the jobs of dead letters again; with a canary, the rest only if the first succeed.
@@ -168,14 +71,10 @@ class Requeuer:
         outcome = Requeued()
         rest = await self._requeue(criteria, limit, canary, outcome)
         if canary and outcome.requeued:
-            outcome.canary = await self._watch(outcome.requeued)
+            outcome.canary = await watch_canary(self._store, self._changes, outcome.requeued)
             if rest and outcome.canary is CanaryOutcome.SUCCEEDED:
-                try:
-                    the_rest = Criteria(ids=frozenset(rest))
-                    rest = await self._requeue(the_rest, len(rest), None, outcome)
-                except ApiError as exc:
-                    outcome.refused += [(letter_id, exc) for letter_id in rest]
-                    rest = []
+                await self._requeue_rest(rest, outcome)
+                rest = []
         outcome.left += len(rest)
         return outcome
 
@@ -186,130 +85,101 @@ class Requeuer:
             DeadLetterNotFound: none of the ids is there.
 
         """
-        async with self._queue.reading() as reading:
-            known = (
-                await describe(self._store, reading.letters)
-                if criteria.fingerprint
-                else [KnownLetter(letter) for letter in reading.letters]
-            )
+        async with self._queue.hold() as hold:
+            if criteria.fingerprint:
+                known = await describe(self._store, hold.letters)
+            else:  # nothing else needs Redis
+                known = [KnownLetter(letter) for letter in hold.letters]
             chosen = await criteria.select(known)
-            missing = _missing(chosen, criteria)
-            letters = [known.letter for known in chosen[:limit]]
+            refused = criteria.refuse_missing(chosen)
+            letters = [choice.letter for choice in chosen[:limit]]
             for letter in letters:
-                await reading.remove(letter)
-        return Discarded(letters, missing, len(chosen) - len(letters))
+                await hold.remove(letter)
+        return Discarded(letters, refused, len(chosen) - len(letters))
 
     async def _requeue(
         self, criteria: Criteria, limit: int, first: int | None, outcome: Requeued
     ) -> list[str]:
-        """Send the first letters that are meant; return the ids of those to come after them."""
-        async with self._queue.reading() as reading:
-            known = await describe(self._store, reading.letters)
-            chosen = await criteria.select(known)
-            outcome.refused += _missing(chosen, criteria)
+        """Requeue the first letters that are meant; return the ids of those to come after them."""
+        async with self._queue.hold() as hold:
+            chosen = await criteria.select(await describe(self._store, hold.letters))
+            outcome.refused += criteria.refuse_missing(chosen)
             outcome.left += len(chosen[limit:])
-            revivals = self._revive(chosen[:limit], outcome)
-            rest = revivals[first:] if first else []
-            await self._send(reading, revivals[:first], outcome)
-        return [revival.letter.id for revival in rest]
+            messages = _messages(chosen[:limit], outcome)
+            await self._send(hold, messages[:first], outcome)
+        return [message.letter.id for message in messages[first:]] if first else []
 
-    def _revive(self, chosen: Sequence[KnownLetter], outcome: Requeued) -> list[Revival]:
-        revivals: dict[str, Revival] = {}
-        for known in chosen:
-            try:
-                job_id = _failed_job(known)
-                if job_id in revivals:
-                    raise DeadLetterNotRequeueable(f"Another letter of job {job_id} is requeued.")
-                before = max(known.requeues, known.letter.death.requeues)
-                revivals[job_id] = revive(known.letter, job_id, before + 1)
-            except ApiError as exc:
-                outcome.refused.append((known.letter.id, exc))
-        return list(revivals.values())
+    async def _requeue_rest(self, letter_ids: Sequence[str], outcome: Requeued) -> None:
+        try:
+            the_rest = Criteria(ids=frozenset(letter_ids))
+            await self._requeue(the_rest, len(letter_ids), None, outcome)
+        except ApiError as exc:
+            outcome.refused += [Refusal(letter_id, exc) for letter_id in letter_ids]
 
-    async def _send(self, reading: Reading, revivals: Sequence[Revival], outcome: Requeued) -> None:
+    async def _send(
+        self, hold: Hold, messages: Sequence[RequeuedMessage], outcome: Requeued
+    ) -> None:
         """Publish, and only then reopen the job and delete the letter.
 
         A crash in between leaves both: the job runs, and its letter can't be requeued again
         because the job has not failed.
         """
-        for start in range(0, len(revivals), _AT_ONCE):
-            chunk = revivals[start : start + _AT_ONCE]
-            errors = await self._publish(reading, chunk)
-            sent = [revival for revival, error in zip(chunk, errors, strict=True) if not error]
+        for chunk in _chunks(messages, _PUBLISHED_AT_ONCE):
+            errors = await self._publish(hold, chunk)
+            sent = [message for message, error in zip(chunk, errors, strict=True) if not error]
             if not sent and not outcome.requeued:
                 raise next(error for error in errors if error)
             outcome.refused += [
-                (revival.letter.id, error)
-                for revival, error in zip(chunk, errors, strict=True)
+                Refusal(message.letter.id, error)
+                for message, error in zip(chunk, errors, strict=True)
                 if error
             ]
-            outcome.requeued += [revival.letter for revival in sent]
+            outcome.requeued += [message.letter for message in sent]
             await self._reopen(sent)
             with suppress(*LOST_CONNECTION):
-                await asyncio.gather(*(reading.remove(revival.letter) for revival in sent))
+                await asyncio.gather(*(hold.remove(message.letter) for message in sent))
 
     async def _publish(
-        self, reading: Reading, revivals: Sequence[Revival]
+        self, hold: Hold, messages: Sequence[RequeuedMessage]
     ) -> list[ApiError | None]:
-        async def publish(revival: Revival) -> ApiError | None:
-            try:
-                await reading.publish(revival)
-            except ApiError as exc:
-                return exc
-            return None
-
+        """Publish messages; return for each why it could not be, or None."""
         try:
             # Before, so that no job runs of which nothing is known any more.
-            await self._lives.prepare([revival.job_id for revival in revivals])
+            await self._updates.prepare([message.job_id for message in messages])
         except ResultsUnavailable as exc:
-            return [exc] * len(revivals)
-        return await asyncio.gather(*map(publish, revivals))
+            return [exc] * len(messages)
+        return await asyncio.gather(*(_publish(hold, message) for message in messages))
 
-    async def _reopen(self, revivals: Sequence[Revival]) -> None:
-        for start in range(0, len(revivals), _REOPENED_AT_ONCE):
-            chunk = revivals[start : start + _REOPENED_AT_ONCE]
-            outcomes = await asyncio.gather(*map(self._lives.reopen, chunk), return_exceptions=True)
-            for revival, outcome in zip(chunk, outcomes, strict=True):
-                if outcome:  # then the worker that begins it will do it
-                    logger.warning("job %s is reopened when it runs: %s", revival.job_id, outcome)
-
-    async def _watch(self, letters: Sequence[DeadLetter]) -> CanaryOutcome:
-        """Wait, for a while, until the letters' jobs have ended."""
-
-        async def end_of(job_id: str) -> JobState | None:
-            try:
-                snapshot = await wait_for_change(
-                    self._store, self._changes, job_id, CANARY_SECONDS, until_terminal=True
-                )
-            except ApiError:
-                return None
-            return snapshot.status.state
-
-        job_ids = [letter.death.job_id for letter in letters if letter.death.job_id]
-        ends = set(await asyncio.gather(*map(end_of, job_ids)))
-        if ends & {JobState.FAILED, JobState.CANCELLED}:
-            return CanaryOutcome.FAILED
-        if ends == {JobState.SUCCEEDED}:
-            return CanaryOutcome.SUCCEEDED
-        return CanaryOutcome.UNFINISHED
+    async def _reopen(self, messages: Sequence[RequeuedMessage]) -> None:
+        for chunk in _chunks(messages, _REOPENED_AT_ONCE):
+            reopened = map(self._updates.reopen, chunk)
+            errors = await asyncio.gather(*reopened, return_exceptions=True)
+            for message, error in zip(chunk, errors, strict=True):
+                if error:  # then the worker that begins it will do it
+                    logger.warning("job %s is reopened when it runs: %s", message.job_id, error)
 
 
-def _missing(chosen: Sequence[KnownLetter], criteria: Criteria) -> list[tuple[str, ApiError]]:
-    """Return the ids that were asked for and are not there.
+async def _publish(hold: Hold, message: RequeuedMessage) -> ApiError | None:
+    try:
+        await hold.publish(message)
+    except ApiError as exc:
+        return exc
+    return None
 
-    Raises:
-        DeadLetterNotFound: none is.
 
-    """
-    wanted = criteria.ids or ()
-    found = {known.letter.id for known in chosen}
-    missing = [letter_id for letter_id in wanted if letter_id not in found]
-    if missing and not found:
-        raise DeadLetterNotFound(f"No dead letter {missing[0]!r} is there, nor another of the ids.")
-    return [
-        (letter_id, DeadLetterNotFound(f"No dead letter {letter_id!r} is there."))
-        for letter_id in missing
-    ]
+def _messages(chosen: Sequence[KnownLetter], outcome: Requeued) -> list[RequeuedMessage]:
+    """Return the messages that run the letters' jobs again; refuse those that can't run."""
+    messages: dict[str, RequeuedMessage] = {}
+    for known in chosen:
+        try:
+            job_id = _failed_job(known)
+            if job_id in messages:
+                raise DeadLetterNotRequeueable(f"Another letter of job {job_id} is requeued.")
+            before = max(known.requeues, known.letter.death.requeues)
+            messages[job_id] = RequeuedMessage.of(known.letter, job_id, before + 1)
+        except ApiError as exc:
+            outcome.refused.append(Refusal(known.letter.id, exc))
+    return list(messages.values())
 
 
 def _failed_job(known: KnownLetter) -> str:
@@ -329,3 +199,7 @@ def _failed_job(known: KnownLetter) -> str:
             f"Job {job_id} is {known.state}; only a failed job can be requeued."
         )
     return job_id
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

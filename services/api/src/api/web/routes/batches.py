@@ -9,10 +9,10 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
+from api.batches.intake import Item, SubmittedBatch
 from api.batches.items import NDJSON, read_items
 from api.batches.states import BatchStatus
 from api.batches.store import BODY_SECONDS
-from api.batches.submission import Item, SubmittedBatch
 from api.components import Services, Uses
 from api.concurrency import in_turns
 from api.errors.openapi import responses
@@ -372,7 +372,7 @@ async def _show(status: BatchStatus, status_code: int, *, list_jobs: bool) -> Re
     view = BatchView(
         id=record.id,
         state=status.state,
-        reception=status.reception,
+        reception=status.intake,
         total=len(status.jobs),
         counts=dict(status.counts),
         submitted_at=record.submitted_at,

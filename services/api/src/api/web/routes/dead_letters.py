@@ -9,9 +9,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from api.components import Uses
+from api.dead_letters.canary import CanaryOutcome
 from api.dead_letters.letter import DeadLetter
 from api.dead_letters.queue import SCAN_LIMIT
-from api.dead_letters.requeue import CanaryOutcome, Criteria, KnownLetter, describe
+from api.dead_letters.selection import Criteria, KnownLetter, describe
 from api.errors.openapi import responses
 from api.errors.rendering import problem_body
 from api.errors.types import (
@@ -245,8 +246,8 @@ async def list_dead_letters(
     group: Group = None,
 ) -> DeadLetterList | DeadLetterGroups:
     """Return what died and why; looking changes nothing and shortens no letter's life."""
-    async with services.dead_letters.reading() as reading:
-        letters, total = reading.letters, reading.total
+    async with services.dead_letters.hold() as hold:
+        letters, total = hold.letters, hold.total
     known = await describe(services.store, letters)
     chosen = (await criteria.select(known))[::-1]
     truncated = len(letters) < total

@@ -10,8 +10,8 @@ import httpx2
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, EmailStr
 
+from api.batches.intake import Item
 from api.batches.states import combined_state
-from api.batches.submission import Item
 from api.components import Services, Uses
 from api.errors.openapi import responses
 from api.errors.types import (
