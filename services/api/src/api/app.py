@@ -1,4 +1,4 @@
-"""The application: its routes, its errors, and the services they use."""
+"""The application: its routes, its errors, and the components that they use."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from api.auth import access
 from api.auth.rate_limits import RateLimits
-from api.components import open_services
+from api.components import open_components
 from api.errors import openapi, rendering
 from api.errors.types import HeadersTooLarge, InternalError, InvalidRequest
 from api.settings import ApiSettings
@@ -43,8 +43,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings) as services:
-            app.state.services = services
+        async with open_components(settings) as components:
+            app.state.components = components
             yield
 
     app = FastAPIOffline(

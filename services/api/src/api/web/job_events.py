@@ -36,13 +36,13 @@ class Step(BaseModel):
     next_attempt_at: datetime | None = None
 
 
-async def first_snapshot(services: Uses, job_id: JobId) -> JobSnapshot:
+async def first_snapshot(components: Uses, job_id: JobId) -> JobSnapshot:
     """Return the job before the stream of its events begins, while there can be a problem."""
-    return await services.store.snapshot(job_id)
+    return await components.store.snapshot(job_id)
 
 
 async def stream_events(
-    services: Uses,
+    components: Uses,
     first: Annotated[JobSnapshot, Depends(first_snapshot)],
     last_event_id: Annotated[
         int, Header(alias="Last-Event-ID", ge=-1, description="What was seen: go on after it.")
@@ -50,7 +50,7 @@ async def stream_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream `state` events with the job's states, `progress` while it runs, and one `end`."""
     try:
-        async for event in _events(services.store, services.changes, first, last_event_id + 1):
+        async for event in _events(components.store, components.changes, first, last_event_id + 1):
             yield event
     except ApiError:
         return  # the client comes back by itself, and goes on where it was

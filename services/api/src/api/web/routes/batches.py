@@ -13,7 +13,7 @@ from api.batches.items import NDJSON, read_items
 from api.batches.states import BatchStatus
 from api.batches.store import BODY_SECONDS
 from api.batches.submission import Item, SubmittedBatch
-from api.components import Services, Uses
+from api.components import Components, Uses
 from api.concurrency import in_turns
 from api.errors.openapi import responses
 from api.errors.rendering import problem_body, validation_problem
@@ -163,7 +163,7 @@ def create_router() -> APIRouter:
 
 
 async def create_batch(
-    services: Uses,
+    components: Uses,
     request: Request,
     response: Response,
     idempotency: Idempotent,
@@ -178,20 +178,20 @@ async def create_batch(
     cancelled, and the problem names the `batch` and how many were `accepted`. With an
     `Idempotency-Key` nothing is begun before the whole body has been read.
     """
-    limit = services.settings.max_batch_items
+    limit = components.settings.max_batch_items
     content_type = request.headers.get("Content-Type", "")
-    _check_length(request, services.settings.max_body_bytes)
+    _check_length(request, components.settings.max_body_bytes)
     body, identity = _pieces(request), None
     if "Idempotency-Key" in request.headers:
         whole = b"".join([piece async for piece in body])
         async for _ in _counted(read_items(_slices(whole), content_type), limit):
             pass  # what it has to say of the body, it says before anything is queued
         body, identity = _slices(whole), idempotency.identity(whole)
-    items = _admitted(services, _counted(read_items(body, content_type), limit))
-    batch = await services.batch_submitter.submit(items, identity)
+    items = _admitted(components, _counted(read_items(body, content_type), limit))
+    batch = await components.batch_submitter.submit(items, identity)
     idempotency.tell(replayed=batch.replayed)
     wait_seconds = preferred_wait_seconds(prefer)
-    status = await _waited(services, batch.record.id, wait_seconds) if wait_seconds else None
+    status = await _waited(components, batch.record.id, wait_seconds) if wait_seconds else None
     headers = dict(response.headers) | {"Location": f"/v1/batches/{batch.record.id}"}
     if status:
         headers["Preference-Applied"] = f"wait={wait_seconds}"
@@ -202,13 +202,13 @@ async def create_batch(
     return Response(content, 200 if has_ended else 202, headers, media_type="application/json")
 
 
-async def _waited(services: Services, batch_id: str, seconds: float) -> BatchStatus | None:
+async def _waited(components: Components, batch_id: str, seconds: float) -> BatchStatus | None:
     """Return the batch when all of its jobs have ended; None if nobody can say whether they have.
 
     It was accepted, whatever else can't be read just now.
     """
     try:
-        return await services.batch_waits.wait(batch_id, seconds)
+        return await components.batch_waits.wait(batch_id, seconds)
     except ResultsUnavailable:
         return None
 
@@ -270,18 +270,18 @@ def _wrong_size(count: int, bounds: str) -> InvalidRequest:
     return InvalidRequest([InvalidField(field="body", value=value, rule=f"must have {bounds}")])
 
 
-async def _admitted(services: Services, items: AsyncIterator[object]) -> AsyncIterator[Item]:
+async def _admitted(components: Components, items: AsyncIterator[object]) -> AsyncIterator[Item]:
     async for raw in items:
-        yield await _admit(services, raw)
+        yield await _admit(components, raw)
 
 
-async def _admit(services: Services, raw: object) -> Item:
+async def _admit(components: Components, raw: object) -> Item:
     if isinstance(raw, ApiError):
         return raw
     try:
         item = BatchItem.model_validate(raw)
         spec = find_task(item.task)
-        args = await services.admission.validate(spec, item.args)
+        args = await components.admission.validate(spec, item.args)
     except ValidationError as exc:
         return _shortened(validation_problem(exc, within="item"))
     except InvalidRequest as exc:
@@ -342,15 +342,15 @@ ListJobs = Annotated[
 ]
 
 
-async def cancel_batch(services: Uses, batch_id: BatchId, *, jobs: ListJobs = True) -> Response:
+async def cancel_batch(components: Uses, batch_id: BatchId, *, jobs: ListJobs = True) -> Response:
     """Cancel every job that has not ended, as `POST /v1/jobs/{id}/cancel` does."""
-    batch = await services.batches.read(batch_id)
-    await services.canceller.cancel(await batch.job_ids())
-    return await _show(await services.batch_states.read(batch_id), 202, list_jobs=jobs)
+    batch = await components.batches.read(batch_id)
+    await components.canceller.cancel(await batch.job_ids())
+    return await _show(await components.batch_states.read(batch_id), 202, list_jobs=jobs)
 
 
 async def show_batch(
-    services: Uses,
+    components: Uses,
     batch_id: BatchId,
     *,
     jobs: ListJobs = True,
@@ -364,7 +364,7 @@ async def show_batch(
     ] = 0,
 ) -> Response:
     """Return the states of all jobs of a batch and the state of the whole."""
-    return await _show(await services.batch_waits.wait(batch_id, wait), 200, list_jobs=jobs)
+    return await _show(await components.batch_waits.wait(batch_id, wait), 200, list_jobs=jobs)
 
 
 async def _show(status: BatchStatus, status_code: int, *, list_jobs: bool) -> Response:

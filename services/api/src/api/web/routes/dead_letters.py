@@ -239,15 +239,15 @@ async def wanted(
 
 
 async def list_dead_letters(
-    services: Uses,
+    components: Uses,
     criteria: Annotated[Criteria, Depends(wanted)],
     limit: Limit = 100,
     group: Group = None,
 ) -> DeadLetterList | DeadLetterGroups:
     """Return what died and why; looking changes nothing and shortens no letter's life."""
-    async with services.dead_letters.reading() as reading:
+    async with components.dead_letters.reading() as reading:
         letters, total = reading.letters, reading.total
-    known = await describe(services.store, letters)
+    known = await describe(components.store, letters)
     chosen = (await criteria.select(known))[::-1]
     truncated = len(letters) < total
     if group:
@@ -263,13 +263,13 @@ async def list_dead_letters(
     )
 
 
-async def requeue(services: Uses, request: RequeueRequest) -> RequeueOutcome:
+async def requeue(components: Uses, request: RequeueRequest) -> RequeueOutcome:
     """Send messages to their lane again; the job's earlier attempts stay visible.
 
     A letter is deleted only after the broker has confirmed its message. Refused are letters whose
     job is not failed or has expired, and messages that no worker could read.
     """
-    outcome = await services.requeuer.requeue(request.criteria(), request.limit, request.canary)
+    outcome = await components.requeuer.requeue(request.criteria(), request.limit, request.canary)
     return RequeueOutcome(
         requeued=_taken(outcome.requeued),
         refused=_refused(outcome.refused),
@@ -278,9 +278,9 @@ async def requeue(services: Uses, request: RequeueRequest) -> RequeueOutcome:
     )
 
 
-async def discard(services: Uses, request: Selection) -> DiscardOutcome:
+async def discard(components: Uses, request: Selection) -> DiscardOutcome:
     """Delete messages for good; what is known of their jobs stays."""
-    outcome = await services.requeuer.discard(request.criteria(), request.limit)
+    outcome = await components.requeuer.discard(request.criteria(), request.limit)
     return DiscardOutcome(
         discarded=_taken(outcome.discarded),
         refused=_refused(outcome.refused),

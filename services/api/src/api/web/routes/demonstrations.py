@@ -12,7 +12,7 @@ from pydantic import BaseModel, EmailStr
 
 from api.batches.states import combined_state
 from api.batches.submission import Item
-from api.components import Services, Uses
+from api.components import Components, Uses
 from api.errors.openapi import responses
 from api.errors.types import (
     BatchNotFound,
@@ -188,11 +188,11 @@ def _link_to(successor: str) -> Callable[[Response], Awaitable[None]]:
 Submit: TypeAlias = Callable[[TaskSpec[Any, Any], Args], Awaitable[JobRecord]]
 
 
-async def _submit(services: Uses, idempotency: Idempotent) -> Submit:
+async def _submit(components: Uses, idempotency: Idempotent) -> Submit:
     async def submit(spec: TaskSpec[Any, Any], args: Args) -> JobRecord:
-        admitted = await services.admission.admit(args)
+        admitted = await components.admission.admit(args)
         identity = idempotency.identity(args.model_dump_json())
-        accepted = await services.submitter.submit(Submission(spec, admitted, identity=identity))
+        accepted = await components.submitter.submit(Submission(spec, admitted, identity=identity))
         idempotency.tell(replayed=accepted.replayed)
         return accepted.record
 
@@ -243,17 +243,17 @@ async def draw(submit: Submits) -> Queued:
 
 
 async def sequential_celery(
-    services: Uses, idempotency: Idempotent, n: Calls = 10, delay: Delay = 3
+    components: Uses, idempotency: Idempotent, n: Calls = 10, delay: Delay = 3
 ) -> Accepted:
     """Make the calls of /sequential as jobs of one batch, in parallel on the io lane."""
-    args = await services.admission.admit(FetchUrlArgs(url=_delay_url(services, delay)))
+    args = await components.admission.admit(FetchUrlArgs(url=_delay_url(components, delay)))
 
     async def calls() -> AsyncIterator[Item]:
         for _ in range(n):
             yield Submission(FETCH_URL, args)
 
     identity = idempotency.identity(f"{n} {delay}")
-    batch = await services.batch_submitter.submit(calls(), identity)
+    batch = await components.batch_submitter.submit(calls(), identity)
     idempotency.tell(replayed=batch.replayed)
     return Accepted(task_id=batch.record.id)
 
@@ -261,17 +261,17 @@ async def sequential_celery(
 # --- reading ---
 
 
-async def task_status(services: Uses, task_id: str) -> TaskStatus:
+async def task_status(components: Uses, task_id: str) -> TaskStatus:
     """Return the result of a task, or that it is still processing."""
-    snapshot = await services.store.snapshot(task_id)
+    snapshot = await components.store.snapshot(task_id)
     state = _celery_name(snapshot)
     status = state if snapshot.status.state.is_terminal else STILL_PROCESSING
     return TaskStatus(task_id=task_id, status=status, state=state, result=_plain_result(snapshot))
 
 
-async def task_report(services: Uses, task_id: str) -> TaskReport:
+async def task_report(components: Uses, task_id: str) -> TaskReport:
     """Return a task's state with its progress, result or error."""
-    snapshot = await services.store.snapshot(task_id)
+    snapshot = await components.store.snapshot(task_id)
     progress = snapshot.status.progress
     return TaskReport(
         task_id=task_id,
@@ -282,16 +282,16 @@ async def task_report(services: Uses, task_id: str) -> TaskReport:
     )
 
 
-async def calls_result(services: Uses, task_id: str) -> CallsDone | CallsFailed | CallsPending:
+async def calls_result(components: Uses, task_id: str) -> CallsDone | CallsFailed | CallsPending:
     """Return what the calls of /sequential_celery answered; a single job's id works as well."""
     try:
-        batch = await services.batches.read(task_id)
+        batch = await components.batches.read(task_id)
     except BatchNotFound:
-        snapshots = [await services.store.snapshot(task_id)]
+        snapshots = [await components.store.snapshot(task_id)]
         submitted_at = snapshots[0].record.submitted_at
     else:
         job_ids = await batch.job_ids()
-        snapshots = [snapshot async for snapshot in services.store.snapshots(job_ids)]
+        snapshots = [snapshot async for snapshot in components.store.snapshots(job_ids)]
         submitted_at = batch.record.submitted_at
     state = combined_state(Counter(snapshot.status.state for snapshot in snapshots))
     if not state.is_terminal:
@@ -306,9 +306,9 @@ async def calls_result(services: Uses, task_id: str) -> CallsDone | CallsFailed 
     )
 
 
-async def queue_stats(services: Uses) -> Stats:
+async def queue_stats(components: Uses) -> Stats:
     """Return what each worker has to do and what waits in each queue."""
-    queues, workers = await count_everything(services.broker_stats)
+    queues, workers = await count_everything(components.broker_stats)
     return Stats(
         workers={
             worker.name: WorkerStats(
@@ -321,22 +321,22 @@ async def queue_stats(services: Uses) -> Stats:
     )
 
 
-async def sequential(services: Uses, n: Calls = 10, delay: Delay = 3) -> CallsDone:
+async def sequential(components: Uses, n: Calls = 10, delay: Delay = 3) -> CallsDone:
     """Call httpbin n times, one call after another, while the client waits."""
-    url = _delay_url(services, delay)
+    url = _delay_url(components, delay)
     started = time.perf_counter()
     statuses = []
     for _ in range(n):
         try:
-            answer = await services.upstream.get(url, timeout=delay + _UPSTREAM_SLACK_SECONDS)
+            answer = await components.upstream.get(url, timeout=delay + _UPSTREAM_SLACK_SECONDS)
         except httpx2.HTTPError as exc:
             raise UpstreamUnavailable(f"{url}: {exc!r}.") from exc
         statuses.append(answer.status_code)
     return CallsDone(status=statuses, time_taken=time.perf_counter() - started)
 
 
-def _delay_url(services: Services, delay: int) -> str:
-    return f"{services.settings.httpbin_url.rstrip('/')}/delay/{delay}"
+def _delay_url(components: Components, delay: int) -> str:
+    return f"{components.settings.httpbin_url.rstrip('/')}/delay/{delay}"
 
 
 def _celery_name(snapshot: JobSnapshot) -> str:

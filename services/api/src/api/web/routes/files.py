@@ -64,7 +64,7 @@ def create_router() -> APIRouter:
 
 
 async def upload_file(
-    services: Uses,
+    components: Uses,
     request: Request,
     response: Response,
     filename: Annotated[
@@ -76,21 +76,21 @@ async def upload_file(
     The same content has the same id; a new file of a name stands for that name from then on.
     """
     if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        info = await services.uploads.receive_form(request.headers, request.stream())
+        info = await components.uploads.receive_form(request.headers, request.stream())
     elif filename is None:
         rule = "say ?filename=…, or send a multipart form with a part `file`"
         raise InvalidRequest([InvalidField(field="filename", rule=rule)])
     else:
-        info = await services.uploads.receive_raw(filename, request.stream())
+        info = await components.uploads.receive_raw(filename, request.stream())
     response.headers["Location"] = f"{PATH}/{info.id}"
-    return _view(info, services.settings.upload_ttl_seconds)
+    return _view(info, components.settings.upload_ttl_seconds)
 
 
 async def show_file(
-    services: Uses, file_id: Annotated[FileId, Path(description="`sha256:` and 64 hex digits.")]
+    components: Uses, file_id: Annotated[FileId, Path(description="`sha256:` and 64 hex digits.")]
 ) -> FileView:
     """Return the name, size and lifetime of an uploaded file."""
-    return _view(await services.uploads.info(file_id), services.settings.upload_ttl_seconds)
+    return _view(await components.uploads.info(file_id), components.settings.upload_ttl_seconds)
 
 
 def _view(info: FileInfo, ttl_seconds: int) -> FileView:

@@ -59,12 +59,12 @@ async def live() -> Liveness:
     return Liveness()
 
 
-async def ready(services: Uses, response: Response) -> Readiness:
+async def ready(components: Uses, response: Response) -> Readiness:
     """Ask RabbitMQ, Redis and the storage for a sign of life, at the same time."""
     broker, results, storage = await asyncio.gather(
-        _check(services.publisher.ready(services.publisher.deadline())),
-        _check(services.store.ping()),
-        _check(_reach(services.storage)),
+        _check(components.publisher.ready(components.publisher.deadline())),
+        _check(components.store.ping()),
+        _check(_reach(components.storage)),
     )
     everything = all(dependency.ready for dependency in (broker, results, storage))
     if not everything:

@@ -88,7 +88,7 @@ def create_router() -> APIRouter:
 
 
 async def show_job(
-    services: Uses,
+    components: Uses,
     job_id: JobId,
     wait: Annotated[
         float,
@@ -101,26 +101,26 @@ async def show_job(
 ) -> Response:
     """Return a job's state, progress, attempts, and its result or error."""
     snapshot = await wait_for_change(
-        services.store, services.changes, job_id, wait, until_terminal=False
+        components.store, components.changes, job_id, wait, until_terminal=False
     )
     return job_response(job_view(snapshot))
 
 
-async def cancel_job(services: Uses, job_id: JobId) -> Response:
+async def cancel_job(components: Uses, job_id: JobId) -> Response:
     """Have a job not run, or stop: durably, whether or not a worker is there to hear it.
 
     What waits is cancelled at once. What runs stops when its task can, and may yet succeed before;
     a job of the cpu lane that does not stop is ended by force (`CANCEL_GRACE_SECONDS`). What has
     ended stays as it is.
     """
-    await services.store.snapshot(job_id)
-    await services.canceller.cancel([job_id])
-    return job_response(job_view(await services.store.snapshot(job_id)), 202)
+    await components.store.snapshot(job_id)
+    await components.canceller.cancel([job_id])
+    return job_response(job_view(await components.store.snapshot(job_id)), 202)
 
 
-async def show_result(services: Uses, request: Request, job_id: JobId) -> Response:
+async def show_result(components: Uses, request: Request, job_id: JobId) -> Response:
     """Return only the result, as JSON; one above 64 KiB is streamed from storage."""
-    snapshot = await services.store.snapshot(job_id)
+    snapshot = await components.store.snapshot(job_id)
     state = snapshot.status.state
     if not state.is_terminal:
         raise JobNotFinished(f"Job {job_id} is {state}; ask again later.", state=state)
@@ -131,22 +131,22 @@ async def show_result(services: Uses, request: Request, job_id: JobId) -> Respon
         )
     result: Any = snapshot.result
     if is_stored_result(result):
-        return await stream_artifact(services.storage, job_id, "result.json", request.headers)
+        return await stream_artifact(components.storage, job_id, "result.json", request.headers)
     return JSONResponse(result)
 
 
-async def show_artifacts(services: Uses, job_id: JobId) -> ArtifactList:
+async def show_artifacts(components: Uses, job_id: JobId) -> ArtifactList:
     """Return the files that the job has left behind so far."""
-    await services.store.snapshot(job_id)
-    return await list_artifacts(services.storage, job_id)
+    await components.store.snapshot(job_id)
+    return await list_artifacts(components.storage, job_id)
 
 
 async def download_artifact(
-    services: Uses,
+    components: Uses,
     request: Request,
     job_id: JobId,
     name: Annotated[str, Path(min_length=1, max_length=200, description="The artifact's name.")],
 ) -> Response:
     """Stream a file that the job left behind; understands `Range` and `If-None-Match`."""
-    await services.store.snapshot(job_id)
-    return await stream_artifact(services.storage, job_id, name, request.headers)
+    await components.store.snapshot(job_id)
+    return await stream_artifact(components.storage, job_id, name, request.headers)

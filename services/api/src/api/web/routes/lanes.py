@@ -45,9 +45,9 @@ def create_router() -> APIRouter:
     return router
 
 
-async def show_lanes(services: Uses) -> LaneList:
+async def show_lanes(components: Uses) -> LaneList:
     """Return the queues' counts and what the workers run."""
-    queues, workers = await count_everything(services.broker_stats)
+    queues, workers = await count_everything(components.broker_stats)
     return LaneList(lanes=[_lane_view(lane, queues[lane.queue_name], workers) for lane in Lane])
 
 

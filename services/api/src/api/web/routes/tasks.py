@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.components import Services, Uses
+from api.components import Components, Uses
 from api.errors.openapi import responses
 from api.errors.types import (
     BodyTooLarge,
@@ -197,32 +197,32 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Respon
     args_type: Any = Annotated[spec.args, Body()]
 
     async def submit(
-        services: Uses,
+        components: Uses,
         options: Annotated[SubmitOptions, Depends(submit_options)],
         key: Keyed,
         args: args_type,
     ) -> Response:
-        admitted = await services.admission.admit(args)
+        admitted = await components.admission.admit(args)
         identity = key.identity(args.model_dump_json(), options.when)
         submission = Submission(spec, admitted, options.run_at, identity)
         if options.wait_seconds:
             awaited = await submit_and_wait(
-                services.submitter,
-                services.store,
-                services.changes,
+                components.submitter,
+                components.store,
+                components.changes,
                 submission,
                 options.wait_seconds,
             )
         else:
-            awaited = Awaited(await services.submitter.submit(submission), None)
-        return await _answer(services, awaited, options.wait_seconds)
+            awaited = Awaited(await components.submitter.submit(submission), None)
+        return await _answer(components, awaited, options.wait_seconds)
 
     if optional:
         submit.__defaults__ = (spec.args(),)
     return submit
 
 
-async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Response:
+async def _answer(components: Components, awaited: Awaited, wait_seconds: int) -> Response:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
     accepted, snapshot = awaited
     record = accepted.record
@@ -230,7 +230,7 @@ async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Re
     if wait_seconds:
         headers["Preference-Applied"] = f"wait={wait_seconds}"
     elif accepted.replayed:
-        snapshot = await services.store.snapshot(record.id)
+        snapshot = await components.store.snapshot(record.id)
     view = job_view(snapshot) if snapshot else new_job_view(record)
     status_code = 200 if wait_seconds and view.state.is_terminal else 202
     return job_response(view, status_code, headers)
