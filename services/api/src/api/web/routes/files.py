@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from api.components import Uses
 from api.errors.openapi import responses
 from api.errors.types import BodyTooLarge, FileNotFound, InvalidField, InvalidRequest, MalformedBody
+from api.web.upload_form import receive_form
 from contracts.schemas import FileId
 from contracts.storage import FileInfo
 
@@ -76,12 +77,12 @@ async def upload_file(
     The same content has the same id; a new file of a name stands for that name from then on.
     """
     if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        info = await components.uploads.receive_form(request.headers, request.stream())
+        info = await receive_form(components.uploads, request)
     elif filename is None:
         rule = "say ?filename=…, or send a multipart form with a part `file`"
         raise InvalidRequest([InvalidField(field="filename", rule=rule)])
     else:
-        info = await components.uploads.receive_raw(filename, request.stream())
+        info = await components.uploads.receive(filename, request.stream())
     response.headers["Location"] = f"{PATH}/{info.id}"
     return _view(info, components.settings.upload_ttl_seconds)
 
