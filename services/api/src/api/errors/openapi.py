@@ -1,11 +1,35 @@
 """How the OpenAPI document describes the errors of each operation."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors.rendering import members_of
-from api.errors.types import MEDIA_TYPE, ApiError, InvalidField, InvalidRequest
+from api.errors.types import (
+    MEDIA_TYPE,
+    ApiError,
+    BodyTooLarge,
+    BrokerUnavailable,
+    IdempotencyKeyReused,
+    InvalidField,
+    InvalidRequest,
+    LaneFull,
+    MalformedBody,
+    OutcomeUnknown,
+    Overloaded,
+    ResultsUnavailable,
+)
+
+BODY_ERRORS: Final = (MalformedBody, BodyTooLarge)
+"""What may be wrong with any body."""
+PUBLISH_ERRORS: Final = (BrokerUnavailable, LaneFull, OutcomeUnknown)
+"""Why a job may not be queued."""
+SUBMIT_ERRORS: Final = (
+    *(InvalidRequest, IdempotencyKeyReused),
+    *PUBLISH_ERRORS,
+    *(Overloaded, ResultsUnavailable),
+)
+"""What the submission of a job may answer, apart from its body."""
 
 
 class Problem(BaseModel):

@@ -1,11 +1,13 @@
 """Uploads: a multipart form or the bare file, streamed, named by content."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from api.auth.api_keys import Scope
+from api.auth.scopes import needs
 from api.components import Uses
 from api.errors.openapi import responses
 from api.errors.types import BodyTooLarge, FileNotFound, InvalidField, InvalidRequest, MalformedBody
@@ -14,6 +16,23 @@ from contracts.schemas import FileId
 from contracts.storage import FileInfo
 
 PATH: Final = "/v1/files"
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+router = APIRouter(prefix=PATH, tags=["files"])
 
 
 class FileView(BaseModel):
@@ -26,44 +45,14 @@ class FileView(BaseModel):
     expires_at: datetime
 
 
-def create_router() -> APIRouter:
-    """Return the routes below /v1/files."""
-    router = APIRouter(prefix=PATH, tags=["files"])
-    router.add_api_route(
-        "",
-        upload_file,
-        methods=["POST"],
-        status_code=201,
-        summary="Upload a file",
-        response_model=FileView,
-        responses=responses(MalformedBody, BodyTooLarge, InvalidRequest),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "multipart/form-data": {
-                        "schema": {
-                            "type": "object",
-                            "required": ["file"],
-                            "properties": {"file": {"type": "string", "format": "binary"}},
-                        }
-                    },
-                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-                },
-            }
-        },
-    )
-    router.add_api_route(
-        "/{file_id}",
-        show_file,
-        methods=["GET"],
-        summary="Show an uploaded file",
-        response_model=FileView,
-        responses=responses(FileNotFound),
-    )
-    return router
-
-
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a file",
+    responses=responses(MalformedBody, BodyTooLarge, InvalidRequest),
+    openapi_extra=_BODY,
+)
+@needs(Scope.SUBMIT)
 async def upload_file(
     components: Uses,
     request: Request,
@@ -87,6 +76,8 @@ async def upload_file(
     return _view(info, components.settings.upload_ttl_seconds)
 
 
+@router.get("/{file_id}", summary="Show an uploaded file", responses=responses(FileNotFound))
+@needs(Scope.READ)
 async def show_file(
     components: Uses, file_id: Annotated[FileId, Path(description="`sha256:` and 64 hex digits.")]
 ) -> FileView:
