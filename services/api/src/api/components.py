@@ -128,3 +128,4 @@ async def _components(request: Request) -> Components:  # async: a plain one cos
 
 
 Uses = Annotated[Components, Depends(_components)]
+"""What a route writes to be given the components: `components: Uses`."""

@@ -131,7 +131,7 @@ def test_area_is_open_if_its_routes_need_no_key() -> None:
         ),
     ],
 )
-def test_route_of_which_nobody_said_who_may_use_it_is_not_served(
+def test_route_whose_scope_is_not_known_is_not_served(
     add: Callable[[APIRouter], None], complaint: str
 ) -> None:
     app, router = FastAPI(openapi_url=None), APIRouter()
@@ -148,7 +148,7 @@ def test_no_route_opens_a_closed_area_or_closes_an_open_one(
     app = FastAPI(redoc_url=None)
     app.add_api_route("/v1/jobs", reads)
     app.add_api_route(path, endpoint)
-    with pytest.raises(TypeError, match="an area is open as a whole or not at all"):
+    with pytest.raises(TypeError, match="all are open or none"):
         RouteScopes(app.routes)
 
 

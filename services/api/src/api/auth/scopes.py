@@ -187,15 +187,18 @@ def _area(routes: Sequence[_Route]) -> Area:
         TypeError: it is open in part.
 
     """
-    if all(route.scope is None for route in routes):
+    opened = [route for route in routes if route.scope is None]
+    closed = [route for route in routes if route.scope]
+    if not closed:
         return _OPEN
+    if opened:
+        one, other = closed[0], opened[0]
+        raise TypeError(
+            f"{one.method} {one.path} needs a key and {other.method} {other.path} does not: of the "
+            "routes below one first part of a path, all are open or none"
+        )
     by_method = defaultdict[str, list[_Route]](list)
-    for route in routes:
-        if route.scope is None:
-            raise TypeError(
-                f"{route.method} {route.path} needs no key, and other routes of "
-                f"/{_area_name(route.path)} do: an area is open as a whole or not at all"
-            )
+    for route in closed:
         by_method[route.method].append(route)
     return Area(is_open=False, rules={name: _rules(found) for name, found in by_method.items()})
 

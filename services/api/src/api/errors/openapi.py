@@ -74,13 +74,13 @@ def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
                 for other in content.keys() - {MEDIA_TYPE} if MEDIA_TYPE in content else ():
                     content[MEDIA_TYPE] |= content.pop(other)
                 for media in content.values():
-                    if "itemSchema" in media:  # a word of OpenAPI 3.2, and the document is 3.1
+                    if "itemSchema" in media:  # a keyword of OpenAPI 3.2; the document is 3.1
                         media["schema"] = media.pop("itemSchema") | {"description": "Each event."}
     return document
 
 
 def describe_refusals(operation: dict[str, Any], *errors: type[ApiError]) -> None:
-    """Add errors to an operation of an OpenAPI document that something before its route raises."""
+    """Add errors that are raised before a route is reached to its operation in the document."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     for status, response in responses(*errors).items():
         content = {MEDIA_TYPE: {"schema": schema} | response["content"][MEDIA_TYPE]}

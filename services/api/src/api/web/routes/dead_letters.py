@@ -40,7 +40,7 @@ _CHANGE_ERRORS: Final = (
     ResultsUnavailable,
 )
 
-Word = Annotated[str, Field(min_length=1, max_length=200)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to list, newest first.")]
 Group = Annotated[
     Literal["fingerprint"] | None, Query(description="Count letters of the same cause instead.")
@@ -54,9 +54,9 @@ class LetterFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: Word | None = None
-    reason: Word | None = None
-    fingerprint: Word | None = None
+    task: ShortText | None = None
+    reason: ShortText | None = None
+    fingerprint: ShortText | None = None
     died_after: AwareDatetime | None = None
     died_before: AwareDatetime | None = None
 
@@ -72,7 +72,7 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[Word] | None = Field(None, min_length=1, max_length=SCAN_LIMIT)
+    ids: list[ShortText] | None = Field(None, min_length=1, max_length=SCAN_LIMIT)
     filter: LetterFilter | None = None
     limit: int = Field(
         1_000, ge=1, le=SCAN_LIMIT, description="At most so many, the oldest deaths first."
