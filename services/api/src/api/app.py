@@ -57,7 +57,19 @@ def create_app(settings: ApiSettings) -> FastAPI:
         openapi_tags=TAGS,
         redoc_url=None,
     )
-    for router in (
+    _add_routes(app)
+    scopes = RouteScopes(app.routes)
+    _add_middleware(app, settings, scopes)
+    rendering.register(app)
+    describe = app.openapi
+    app.openapi = lambda: scopes.describe(  # type: ignore[method-assign]
+        openapi.describe_problems(describe()), required=bool(settings.keys)
+    )
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    routers = (
         tasks.create_router(CATALOGUE),
         jobs.router,
         batches.router,
@@ -66,23 +78,20 @@ def create_app(settings: ApiSettings) -> FastAPI:
         dead_letters.router,
         demonstrations.router,
         health.router,
-    ):
+    )
+    for router in routers:
         app.include_router(
             router,
             dependencies=[Depends(refuse_unknown_parameters)],
             responses=openapi.responses(HeadersTooLarge, InvalidRequest, InternalError),
         )
-    scopes = RouteScopes(app.routes)
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings, scopes: RouteScopes) -> None:
+    """Add what sees a request before its route does: what is added last sees it first."""
     app.add_middleware(FastPath, routes=app.routes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})
-    keys = settings.keys
-    if keys:
+    if settings.keys:
         limits = RateLimits(settings.rate_limit_per_key, settings.rate_limit_per_address)
-        app.add_middleware(Access, scopes=scopes, keys=keys, limits=limits)
-    app.add_middleware(HeadLimit)  # added last, it is the first to see a request
-    rendering.register(app)
-    describe = app.openapi
-    app.openapi = lambda: scopes.describe(  # type: ignore[method-assign]
-        openapi.describe_problems(describe()), required=bool(keys)
-    )
-    return app
+        app.add_middleware(Access, scopes=scopes, keys=settings.keys, limits=limits)
+    app.add_middleware(HeadLimit)
