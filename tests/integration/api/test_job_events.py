@@ -48,7 +48,7 @@ def states(events: list[tuple[str, str | None, Any]]) -> list[str]:
     return [data["state"] for name, _, data in events if name == "state"]
 
 
-def test_events_tell_what_a_job_goes_through_and_end_with_it(
+def test_events_show_what_a_job_goes_through_and_end_with_it(
     api: httpx2.Client, place: Place
 ) -> None:
     job_id = submit(api, "http://fails-before.test/2")
@@ -75,7 +75,7 @@ def test_client_that_comes_back_misses_nothing_and_sees_nothing_twice(
         assert again == [e for e in whole if e[0] == "end" or int(e[1] or 0) > seen]
 
 
-def test_progress_is_told_while_the_job_runs(api: httpx2.Client, place: Place) -> None:
+def test_progress_is_sent_while_the_job_runs(api: httpx2.Client, place: Place) -> None:
     job_id = submit(api, "http://reports.test/")
     with run_lane_worker(place, Lane.IO):
         events = list(follow(api, job_id))

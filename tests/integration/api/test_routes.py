@@ -497,7 +497,7 @@ def test_large_result_reads_like_any_other(api: httpx2.Client) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_lanes_tell_who_works_and_who_does_not(api: httpx2.Client) -> None:
+def test_lanes_show_who_works_and_who_does_not(api: httpx2.Client) -> None:
     def lanes() -> dict[str, Any]:
         return {lane["lane"]: lane for lane in api.get("/v1/lanes").json()["lanes"]}
 

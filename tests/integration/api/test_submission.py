@@ -16,7 +16,7 @@ from kombu import Connection, Consumer, Message
 from pydantic import SecretStr
 
 from api.batches.intake import Item, SubmittedBatch
-from api.components import Services, open_services
+from api.components import Components, open_components
 from api.errors.types import (
     ApiError,
     BrokerUnavailable,
@@ -48,8 +48,8 @@ Port = Callable[[], AbstractContextManager[int]]
 
 
 @asynccontextmanager
-async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Services]:
-    """Open the API's parts; its time limits are those of a deployment."""
+async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Components]:
+    """Open the API's components; its time limits are those of a deployment."""
     settings = ApiSettings(
         settle_seconds=settle_seconds,
         broker_url=SecretStr(place.broker_url),
@@ -57,15 +57,15 @@ async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Ser
         rabbitmq_management_url=SecretStr(place.management_url),
         storage_url=place.storage_url,
     )
-    async with open_services(settings) as services:
-        yield services
+    async with open_components(settings) as components:
+        yield components
 
 
-async def submit(api: Services, submission: Submission) -> JobRecord:
+async def submit(api: Components, submission: Submission) -> JobRecord:
     return (await api.submitter.submit(submission)).record
 
 
-async def submit_batch(api: Services, items: Sequence[Item]) -> SubmittedBatch:
+async def submit_batch(api: Components, items: Sequence[Item]) -> SubmittedBatch:
     async def one_by_one() -> AsyncIterator[Item]:
         for item in items:
             yield item
@@ -81,9 +81,9 @@ def broker(broker: Broker) -> Broker:
 
 
 @pytest.fixture
-async def api(place: Place, broker: Broker) -> AsyncIterator[Services]:  # noqa: ARG001 - declared
-    async with api_in(place) as services:
-        yield services
+async def api(place: Place, broker: Broker) -> AsyncIterator[Components]:  # noqa: ARG001 - declared
+    async with api_in(place) as components:
+        yield components
 
 
 @dataclass
@@ -157,7 +157,7 @@ async def test_api_declares_what_jobs_travel_through(place: Place, jobs: Jobs) -
 
 
 async def test_accepted_job_is_in_its_queue_and_has_a_record(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     record = await submit(api, SUM)
     assert broker.ready(QUEUE) == 1
@@ -165,7 +165,7 @@ async def test_accepted_job_is_in_its_queue_and_has_a_record(
     assert jobs.status(record.id).state is JobState.QUEUED
 
 
-async def test_message_is_persistent_and_carries_the_job(api: Services, broker: Broker) -> None:
+async def test_message_is_persistent_and_carries_the_job(api: Components, broker: Broker) -> None:
     record = await submit(api, SUM)
     message = broker.take(QUEUE)
     assert message is not None
@@ -176,7 +176,7 @@ async def test_message_is_persistent_and_carries_the_job(api: Services, broker: 
 
 
 async def test_record_is_there_before_any_worker_gets_the_message(
-    place: Place, api: Services, jobs: Jobs
+    place: Place, api: Components, jobs: Jobs
 ) -> None:
     worker = Worker(place, jobs)
     taking = threading.Thread(target=worker.take, args=[50])
@@ -186,7 +186,7 @@ async def test_record_is_there_before_any_worker_gets_the_message(
     assert worker.with_record == [True] * 50
 
 
-async def test_record_is_forgotten_when_its_lifetime_is_over(api: Services, jobs: Jobs) -> None:
+async def test_record_is_forgotten_when_its_lifetime_is_over(api: Components, jobs: Jobs) -> None:
     record = await submit(api, SUM)
     (kept,) = jobs.redis.keys("twinlane:job:*")
     lifetime = jobs.redis.pttl(kept) / 1_000
@@ -194,7 +194,7 @@ async def test_record_is_forgotten_when_its_lifetime_is_over(api: Services, jobs
 
 
 async def test_hundreds_of_submissions_at_once_are_all_accepted(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     records = await asyncio.gather(*(submit(api, SUM) for _ in range(300)))
     assert broker.ready(QUEUE) == 300
@@ -217,7 +217,7 @@ async def test_submission_does_not_wait_for_the_confirms_of_others(
 
 
 async def test_each_job_of_a_group_gets_its_own_answer(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     await submit(api, SUM)
     broker.delete_queue(Lane.IO.queue_name)
@@ -278,14 +278,14 @@ async def test_submissions_beyond_what_the_process_keeps_are_turned_away(
     assert jobs.ids() == set()
 
 
-async def test_more_readers_than_connections_all_get_their_answer(api: Services) -> None:
+async def test_more_readers_than_connections_all_get_their_answer(api: Components) -> None:
     job = await submit(api, SUM)
     snapshots = await asyncio.gather(*(api.store.snapshot(job.id) for _ in range(500)))
     assert {snapshot.record.id for snapshot in snapshots} == {job.id}
 
 
 async def test_client_that_gives_up_does_not_disturb_the_others(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     await submit(api, SUM)
     submissions = [asyncio.create_task(submit(api, SUM)) for _ in range(40)]
@@ -300,7 +300,7 @@ async def test_client_that_gives_up_does_not_disturb_the_others(
 
 
 async def test_batch_of_a_thousand_jobs_is_accepted_whole(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     batch = await submit_batch(api, [SUM] * 1_000)
     assert (batch.accepted, batch.refusals) == (1_000, {})
@@ -312,7 +312,7 @@ async def test_batch_of_a_thousand_jobs_is_accepted_whole(
     assert known.record == batch.record
 
 
-async def test_batch_does_not_hold_up_other_requests(api: Services) -> None:
+async def test_batch_does_not_hold_up_other_requests(api: Components) -> None:
     await submit(api, SUM)
     loop = EventLoop()
     watching = asyncio.create_task(loop.watch())
@@ -322,7 +322,7 @@ async def test_batch_does_not_hold_up_other_requests(api: Services) -> None:
 
 
 async def test_job_that_no_queue_takes_is_refused_and_leaves_no_record(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     accepted = await submit(api, SUM)
     broker.delete_queue(QUEUE)
@@ -331,7 +331,9 @@ async def test_job_that_no_queue_takes_is_refused_and_leaves_no_record(
     assert jobs.ids() == {accepted.id}
 
 
-async def test_queue_that_somebody_deleted_is_declared_again(api: Services, broker: Broker) -> None:
+async def test_queue_that_somebody_deleted_is_declared_again(
+    api: Components, broker: Broker
+) -> None:
     await submit(api, SUM)
     broker.delete_queue(QUEUE)
     with pytest.raises(BrokerUnavailable):
@@ -341,7 +343,7 @@ async def test_queue_that_somebody_deleted_is_declared_again(api: Services, brok
 
 
 async def test_job_that_its_full_queue_refuses_leaves_no_record(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     await submit(api, SUM)
     broker.limit_queue(QUEUE, messages=1)
@@ -507,7 +509,7 @@ async def test_lost_connection_to_the_broker_is_opened_again(place: Place, broke
 
 
 async def test_connection_closed_by_an_operator_is_opened_again(
-    api: Services, broker: Broker
+    api: Components, broker: Broker
 ) -> None:
     await submit(api, SUM)
     assert await asyncio.to_thread(eventually, lambda: bool(broker.connections()))
@@ -515,7 +517,7 @@ async def test_connection_closed_by_an_operator_is_opened_again(
     await accepted_in_the_end(api)
 
 
-async def accepted_in_the_end(api: Services, within_seconds: float = 10) -> None:
+async def accepted_in_the_end(api: Components, within_seconds: float = 10) -> None:
     """Submit until the job is accepted; refusals before must be those of an absent broker."""
     async with asyncio.timeout(within_seconds):
         while True:
@@ -528,7 +530,7 @@ async def accepted_in_the_end(api: Services, within_seconds: float = 10) -> None
 
 
 async def test_delayed_job_waits_in_the_broker_until_it_is_due(
-    api: Services, broker: Broker, jobs: Jobs
+    api: Components, broker: Broker, jobs: Jobs
 ) -> None:
     due = datetime.now(UTC) + timedelta(seconds=3)
     record = await submit(api, replace(SUM, run_at=due))
@@ -540,7 +542,7 @@ async def test_delayed_job_waits_in_the_broker_until_it_is_due(
 
 
 async def test_job_that_was_due_in_the_past_is_queued_at_once(
-    api: Services, broker: Broker
+    api: Components, broker: Broker
 ) -> None:
     await submit(api, replace(SUM, run_at=datetime.now(UTC) - timedelta(days=1)))
     assert broker.ready(QUEUE) == 1

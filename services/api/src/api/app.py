@@ -1,4 +1,4 @@
-"""The application: its routes, its errors, and the services they use."""
+"""The application: its routes, its errors, and the components that they use."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,16 +7,18 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api.auth import access
+from api.auth.access import Access
 from api.auth.rate_limits import RateLimits
-from api.components import open_services
+from api.auth.scopes import RouteScopes
+from api.components import open_components
 from api.errors import openapi, rendering
 from api.errors.types import HeadersTooLarge, InternalError, InvalidRequest
 from api.settings import ApiSettings
-from api.web.fast_path import Shortcut
+from api.web.fast_path import FastPath
 from api.web.parameters import refuse_unknown_parameters
 from api.web.request_limits import BodyLimit, HeadLimit
 from api.web.routes import batches, dead_letters, demonstrations, files, health, jobs, lanes, tasks
+from contracts.tasks import CATALOGUE
 
 DESCRIPTION = """\
 Puts slow work behind an HTTP API. A job is accepted with a confirmed `202`, travels over AMQP to
@@ -43,8 +45,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings) as services:
-            app.state.services = services
+        async with open_components(settings) as components:
+            app.state.components = components
             yield
 
     app = FastAPIOffline(
@@ -55,23 +57,41 @@ def create_app(settings: ApiSettings) -> FastAPI:
         openapi_tags=TAGS,
         redoc_url=None,
     )
-    for module in (tasks, jobs, batches, files, lanes, dead_letters, demonstrations, health):
+    _add_routes(app)
+    scopes = RouteScopes(app.routes)
+    _add_middleware(app, settings, scopes)
+    rendering.register(app)
+    describe = app.openapi
+    app.openapi = lambda: scopes.describe(  # type: ignore[method-assign]
+        openapi.describe_problems(describe()), required=bool(settings.keys)
+    )
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    routers = (
+        tasks.create_router(CATALOGUE),
+        jobs.router,
+        batches.router,
+        files.router,
+        lanes.router,
+        dead_letters.router,
+        demonstrations.router,
+        health.router,
+    )
+    for router in routers:
         app.include_router(
-            module.create_router(),
+            router,
             dependencies=[Depends(refuse_unknown_parameters)],
             responses=openapi.responses(HeadersTooLarge, InvalidRequest, InternalError),
         )
-    access.check_routes(app.routes)
-    app.add_middleware(Shortcut, routes=app.routes)
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings, scopes: RouteScopes) -> None:
+    """Add what sees a request before its route does: what is added last sees it first."""
+    app.add_middleware(FastPath, routes=app.routes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, unlimited={files.PATH})
-    keys = settings.keys
-    if keys:
+    if settings.keys:
         limits = RateLimits(settings.rate_limit_per_key, settings.rate_limit_per_address)
-        app.add_middleware(access.Access, keys=keys, limits=limits)
-    app.add_middleware(HeadLimit)  # added last, it is the first to see a request
-    rendering.register(app)
-    describe = app.openapi
-    app.openapi = lambda: access.describe(  # type: ignore[method-assign]
-        openapi.describe_problems(describe()), required=bool(keys)
-    )
-    return app
+        app.add_middleware(Access, scopes=scopes, keys=settings.keys, limits=limits)
+    app.add_middleware(HeadLimit)

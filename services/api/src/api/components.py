@@ -34,7 +34,7 @@ from contracts.wire import create_celery
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class Components:
     """The application's parts."""
 
     settings: ApiSettings
@@ -57,7 +57,7 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
+async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
     """Make the parts; those that need a server connect when first used, in any order."""
     celery = create_celery(settings)
     store = JobStore(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
@@ -86,7 +86,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
             httpx2.AsyncClient() as upstream,
             httpx2.AsyncClient(timeout=1.5) as management,
         ):
-            yield Services(
+            yield Components(
                 settings=settings,
                 store=store,
                 changes=changes,
@@ -122,9 +122,10 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
         await store.close()
 
 
-async def _services(request: Request) -> Services:  # async: a plain function costs a thread hop
-    services: Services = request.app.state.services
-    return services
+async def _components(request: Request) -> Components:  # async: a plain one costs a thread hop
+    components: Components = request.app.state.components
+    return components
 
 
-Uses = Annotated[Services, Depends(_services)]
+Uses = Annotated[Components, Depends(_components)]
+"""What a route writes to be given the components: `components: Uses`."""

@@ -63,7 +63,7 @@ def create_process_app(settings: ApiSettings) -> FastAPI:
         configure_logging("api", settings.log_level)
         Thread(target=_stop_after, args=(parent,), daemon=True).start()
     app = create_app(settings)
-    gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
+    gc.freeze()  # what start-up made stays: no need to look at it again
     gc.set_threshold(GC_THRESHOLD)
     return app
 

@@ -10,7 +10,7 @@ def counted(limits: RateLimits, name: str, address: str, times: int) -> list[Rat
     return [limits.count(name, address) for _ in range(times)]
 
 
-def test_requests_up_to_the_limit_pass_and_the_next_is_told_when_to_come_back() -> None:
+def test_requests_up_to_the_limit_pass_and_the_next_says_when_to_come_back() -> None:
     limits = RateLimits(per_key="3/minute", per_address="100/minute")
     *passed, refused = counted(limits, "ci", "192.0.2.1", 4)
     assert passed == [None] * 3

@@ -145,7 +145,7 @@ async def test_integer_that_python_does_not_read_is_a_bad_body(client: httpx2.As
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-async def test_number_that_json_has_no_word_for_is_refused_as_any_other(
+async def test_number_that_json_does_not_have_is_refused_as_any_other(
     client: httpx2.AsyncClient, number: str
 ) -> None:
     found = await refused(client, "/sums", f'{{"a": {number}, "b": 1}}')
@@ -190,7 +190,7 @@ async def test_unavailable_server_says_when_to_come_back(client: httpx2.AsyncCli
     assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_bug_tells_the_client_nothing_of_the_inside(client: httpx2.AsyncClient) -> None:
+async def test_bug_shows_the_client_nothing_of_the_inside(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/bug")
     problem(answer, 500, "internal-error")
     assert "secret" not in answer.text

@@ -1,4 +1,4 @@
-"""The shortcut answers as FastAPI does, only sooner."""
+"""The fast path answers as FastAPI does, only sooner."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from api.errors.rendering import register
 from api.errors.types import JobNotFound
-from api.web.fast_path import BusyRoute, Shortcut
+from api.web.fast_path import FastPath, fast_path
 from api.web.parameters import refuse_unknown_parameters
 from api.web.request_limits import BodyLimit
 from contracts.schemas import FetchUrlArgs, ProcessCsvArgs, SumArgs
@@ -30,18 +30,22 @@ async def _caller(
 Caller = Annotated[str, Depends(_caller)]
 
 
+@fast_path
 async def _add(args: SumArgs, caller: Caller) -> Response:
     return Response(f"{args.a + args.b} for {caller}", 202)
 
 
+@fast_path
 async def _fetch(args: FetchUrlArgs) -> Response:
     return Response(args.url)
 
 
+@fast_path
 async def _process(args: Annotated[ProcessCsvArgs, Body()] = SAMPLE) -> Response:
     return Response(args.model_dump_json())
 
 
+@fast_path
 async def _show(
     caller: Caller,
     job_id: Annotated[str, Path(max_length=8)],
@@ -54,12 +58,13 @@ async def _show(
     return Response(f"{job_id} {wait} for {caller}", headers={"X-Id": "1"})
 
 
+@fast_path
 async def _which_way(request: Request) -> Response:
-    return Response("long" if "route" in request.scope else "short")
+    return Response("usual" if "route" in request.scope else "fast")
 
 
-def make_app(route_class: type[BusyRoute] | None) -> FastAPI:
-    """Return an application with routes of a class, as ours has them."""
+def make_app(*, is_fast: bool) -> FastAPI:
+    """Return an application with fast routes, as ours has them, with the fast path or without."""
     app = FastAPI()
     router = APIRouter(prefix="/jobs")
     routes: list[tuple[str, Callable[..., Any], str]] = [
@@ -70,24 +75,25 @@ def make_app(route_class: type[BusyRoute] | None) -> FastAPI:
         ("/{job_id}", _show, "GET"),
     ]
     for path, function, method in routes:
-        router.add_api_route(path, function, methods=[method], route_class_override=route_class)
+        router.add_api_route(path, function, methods=[method])
     app.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
-    app.add_middleware(Shortcut, routes=app.routes)
+    if is_fast:
+        app.add_middleware(FastPath, routes=app.routes)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, unlimited=set())
     register(app)
     return app
 
 
 @pytest.fixture
-async def with_shortcut() -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(make_app(BusyRoute), raise_app_exceptions=False)
+async def with_fast_path() -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(make_app(is_fast=True), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
 
 @pytest.fixture
 async def without() -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(make_app(None), raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(make_app(is_fast=False), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -154,25 +160,27 @@ async def test_answer_is_the_same_with_and_without(
     method: str,
     path: str,
     request_: dict[str, Any],
-    with_shortcut: httpx2.AsyncClient,
+    with_fast_path: httpx2.AsyncClient,
     without: httpx2.AsyncClient,
 ) -> None:
-    sooner = await with_shortcut.request(method, path, **request_)
+    sooner = await with_fast_path.request(method, path, **request_)
     later = await without.request(method, path, **request_)
     assert sooner.status_code == later.status_code
     assert sooner.content == later.content
     assert sooner.headers == later.headers
 
 
-async def test_plain_request_takes_the_shortcut(
-    with_shortcut: httpx2.AsyncClient, without: httpx2.AsyncClient
+async def test_plain_request_takes_the_fast_path(
+    with_fast_path: httpx2.AsyncClient, without: httpx2.AsyncClient
 ) -> None:
-    assert (await with_shortcut.post("/jobs/way")).text == "short"
-    assert (await without.post("/jobs/way")).text == "long"
+    assert (await with_fast_path.post("/jobs/way")).text == "fast"
+    assert (await without.post("/jobs/way")).text == "usual"
 
 
 def test_documentation_is_the_same_with_and_without() -> None:
-    assert json.dumps(make_app(BusyRoute).openapi()) == json.dumps(make_app(None).openapi())
+    assert json.dumps(make_app(is_fast=True).openapi()) == json.dumps(
+        make_app(is_fast=False).openapi()
+    )
 
 
 async def test_client_that_goes_before_its_body_is_complete_gets_nothing() -> None:
@@ -183,10 +191,10 @@ async def test_client_that_goes_before_its_body_is_complete_gets_nothing() -> No
         raise AssertionError(message)
 
     scope = {"type": "http", "method": "POST", "path": "/jobs/sums", "query_string": b""}
-    await make_app(BusyRoute)(scope | {"headers": []}, receive, send)
+    await make_app(is_fast=True)(scope | {"headers": []}, receive, send)
 
 
-async def test_function_that_needs_more_than_the_shortcut_gives_is_refused_at_once() -> None:
+async def test_function_that_needs_more_than_the_fast_path_gives_is_refused_at_once() -> None:
     async def with_response(response: Response) -> Response:
         return response
 
@@ -199,19 +207,20 @@ async def test_function_that_needs_more_than_the_shortcut_gives_is_refused_at_on
     def not_async() -> Response:
         return Response()
 
-    for function in (with_response, with_needed_query, with_two_bodies, not_async):
+    functions: list[Any] = [with_response, with_needed_query, with_two_bodies, not_async]
+    for function in functions:
         app = FastAPI()
-        app.router.add_api_route("/x", function, methods=["POST"], route_class_override=BusyRoute)
-        with pytest.raises(TypeError, match="see BusyRoute"):
-            Shortcut(app, app.routes)
+        app.add_api_route("/x", fast_path(function), methods=["POST"])
+        with pytest.raises(TypeError, match="see @fast_path"):
+            FastPath(app, app.routes)
 
 
-async def test_busy_route_that_would_hide_another_is_refused_at_once() -> None:
-    async def show(job_id: str) -> Response:
-        return Response(job_id)
+async def test_fast_route_that_would_hide_another_is_refused_at_once() -> None:
+    async def statistics() -> Response:
+        return Response()
 
     app = FastAPI()
-    app.router.add_api_route("/jobs/statistics", _which_way)
-    app.router.add_api_route("/jobs/{job_id}", show, route_class_override=BusyRoute)
-    with pytest.raises(TypeError, match="GET /jobs/statistics and the busy routes hide each other"):
-        Shortcut(app, app.routes)
+    app.add_api_route("/jobs/statistics", statistics)
+    app.add_api_route("/jobs/{job_id}", _show)
+    with pytest.raises(TypeError, match="GET /jobs/statistics and the fast routes hide each other"):
+        FastPath(app, app.routes)

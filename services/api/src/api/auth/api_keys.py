@@ -1,7 +1,7 @@
 """API keys: who may call, and for what. `python -m api.auth.api_keys NAME SCOPE…` makes a new one.
 
-A key is 256 random bits, so its plain SHA-256 can't be turned back by trying: there is nothing for
-a slow password hash to protect.
+A key is 256 random bits, so nobody finds it by trying what has its plain SHA-256: there is nothing
+for a slow password hash to protect.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class ApiKey:
     scopes: frozenset[Scope]
 
     def allows(self, scope: Scope) -> bool:
-        """Say whether the key is good for a scope; admin includes the others."""
+        """Return whether the key is good for a scope; admin includes the others."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 

@@ -52,7 +52,7 @@ class _Limit:
 
     def count(self, who: str) -> RateLimited | None:
         window, passed = divmod(time.monotonic(), self._seconds)
-        self._turn_to(int(window))
+        self._begin(int(window))
         if who not in self._now and len(self._now) >= _MAX_COUNTED:
             who = _OTHERS  # share one count until the window is over
         before, now = self._before.get(who, 0), self._now.get(who, 0)
@@ -64,7 +64,7 @@ class _Limit:
         seconds = min(left, self._seconds / before) if before else left
         return RateLimited(self._whose, describe(self._item), max(1, math.ceil(seconds)))
 
-    def _turn_to(self, window: int) -> None:
+    def _begin(self, window: int) -> None:
         if window != self._window:
             self._before = self._now if window == self._window + 1 else Counter()
             self._window, self._now = window, Counter()

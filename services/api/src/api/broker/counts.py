@@ -61,6 +61,17 @@ class BrokerStats:
             "?disable_stats=true&enable_queue_totals=true"
         )
 
+    async def everything(self) -> tuple[dict[str, QueueCount], list[WorkerAnswer]]:
+        """Return the counts of all queues, and of as many workers as consume from a lane.
+
+        Raises:
+            BrokerUnavailable: RabbitMQ, its management API or the workers can't be asked.
+
+        """
+        queues = await self.queues()
+        expected = sum(queues[lane.queue_name].consumers for lane in Lane)
+        return queues, await self.workers(expected)
+
     async def queues(self) -> dict[str, QueueCount]:
         """Return the counts of the lanes' queues and the dead letters, by queue name.
 

@@ -1,11 +1,35 @@
 """How the OpenAPI document describes the errors of each operation."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors.rendering import members_of
-from api.errors.types import MEDIA_TYPE, ApiError, InvalidField, InvalidRequest
+from api.errors.types import (
+    MEDIA_TYPE,
+    ApiError,
+    BodyTooLarge,
+    BrokerUnavailable,
+    IdempotencyKeyReused,
+    InvalidField,
+    InvalidRequest,
+    LaneFull,
+    MalformedBody,
+    OutcomeUnknown,
+    Overloaded,
+    ResultsUnavailable,
+)
+
+BODY_ERRORS: Final = (MalformedBody, BodyTooLarge)
+"""What may be wrong with any body."""
+PUBLISH_ERRORS: Final = (BrokerUnavailable, LaneFull, OutcomeUnknown)
+"""Why a job may not be queued."""
+SUBMIT_ERRORS: Final = (
+    *(InvalidRequest, IdempotencyKeyReused),
+    *PUBLISH_ERRORS,
+    *(Overloaded, ResultsUnavailable),
+)
+"""What the submission of a job may answer, apart from its body."""
 
 
 class Problem(BaseModel):
@@ -50,13 +74,13 @@ def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
                 for other in content.keys() - {MEDIA_TYPE} if MEDIA_TYPE in content else ():
                     content[MEDIA_TYPE] |= content.pop(other)
                 for media in content.values():
-                    if "itemSchema" in media:  # a word of OpenAPI 3.2, and the document is 3.1
+                    if "itemSchema" in media:  # a keyword of OpenAPI 3.2; the document is 3.1
                         media["schema"] = media.pop("itemSchema") | {"description": "Each event."}
     return document
 
 
 def describe_refusals(operation: dict[str, Any], *errors: type[ApiError]) -> None:
-    """Add errors to an operation of an OpenAPI document that something before its route raises."""
+    """Add errors that are raised before a route is reached to its operation in the document."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     for status, response in responses(*errors).items():
         content = {MEDIA_TYPE: {"schema": schema} | response["content"][MEDIA_TYPE]}

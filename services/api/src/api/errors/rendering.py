@@ -59,7 +59,7 @@ def _echo(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
 
 
 def malformed_json(exc: Exception) -> MalformedBody:
-    """Say why a body that should be JSON can't be read: `exc` is what reading it raised."""
+    """Return the error of a body that should be JSON: `exc` is what reading it raised."""
     match exc:
         case RecursionError():
             reason = "it is nested too deeply"

@@ -370,7 +370,7 @@ class FrameworkError(ApiError):
 
 
 def no_route(method: str, path: str, allowed: Sequence[str]) -> FrameworkError:
-    """Return what the framework says of a path that leads nowhere, or not by this method."""
+    """Return the framework's error for a path that has no route, or none with this method."""
     status = HTTPStatus.METHOD_NOT_ALLOWED if allowed else HTTPStatus.NOT_FOUND
     headers = {"Allow": ", ".join(allowed)} if allowed else None
     return FrameworkError(method, path, HTTPException(status, headers=headers))

@@ -10,16 +10,13 @@ from typing import BinaryIO, Final, cast
 import obstore
 from obstore.store import ObjectStore
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.errors.rendering import validation_problem
-from api.errors.types import BodyTooLarge, FileNotFound, InvalidField, InvalidRequest, MalformedBody
+from api.errors.types import BodyTooLarge, FileNotFound
 from contracts.schemas import FileName
 from contracts.storage import FileInfo, upload_info_key, upload_key, upload_name_key
 
 _SPOOL_BYTES: Final = 1024**2
-_FORM_OVERHEAD_BYTES: Final = 64 * 1024
 _filename = TypeAdapter(FileName)
 
 
@@ -30,32 +27,8 @@ class Uploads:
         self._storage = storage
         self._max_bytes = max_bytes
 
-    async def receive_form(self, headers: Headers, stream: AsyncIterator[bytes]) -> FileInfo:
-        """Store the part `file` of a multipart form.
-
-        Raises:
-            BodyTooLarge: as soon as the limit is passed, while it streams.
-            MalformedBody: it is not a form.
-            InvalidRequest: there is no part `file`, or its name won't do.
-
-        """
-        limited = self._limited(stream, self._max_bytes + _FORM_OVERHEAD_BYTES)
-        try:
-            form = await MultiPartParser(headers, limited, max_files=1).parse()
-        except (MultiPartException, KeyError) as exc:
-            raise MalformedBody(f"The multipart form can't be read: {exc}.") from exc
-        try:
-            part = form.get("file")
-            if not isinstance(part, UploadFile):
-                raise InvalidRequest(
-                    [InvalidField(field="file", rule="a form needs one part `file` with a file")]
-                )
-            return await self._keep(part.filename or "", part.file)
-        finally:
-            await form.close()
-
-    async def receive_raw(self, filename: str, stream: AsyncIterator[bytes]) -> FileInfo:
-        """Store a body that is the file itself.
+    async def receive(self, filename: str, stream: AsyncIterator[bytes]) -> FileInfo:
+        """Store what a stream yields.
 
         Raises:
             BodyTooLarge: as soon as the limit is passed, while it streams.
@@ -64,9 +37,49 @@ class Uploads:
         """
         _validate_filename(filename)
         with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
-            async for chunk in self._limited(stream, self._max_bytes):
+            async for chunk in self.limited(stream):
                 await asyncio.to_thread(file.write, chunk)
-            return await self._keep(filename, cast("BinaryIO", file))
+            return await self.keep(filename, cast("BinaryIO", file))
+
+    async def limited(
+        self, stream: AsyncIterator[bytes], overhead_bytes: int = 0
+    ) -> AsyncGenerator[bytes]:
+        """Yield what a stream yields, up to the limit and what the file may be wrapped in.
+
+        Raises:
+            BodyTooLarge: there is more.
+
+        """
+        received = 0
+        async for chunk in stream:
+            received += len(chunk)
+            if received > self._max_bytes + overhead_bytes:
+                raise BodyTooLarge(self._max_bytes, "MAX_UPLOAD_BYTES")
+            yield chunk
+
+    async def keep(self, filename: str, file: BinaryIO) -> FileInfo:
+        """Store a file; its content first and names last, so that a name never leads nowhere.
+
+        Raises:
+            BodyTooLarge: it is larger than the limit.
+            InvalidRequest: the name won't do.
+
+        """
+        _validate_filename(filename)
+        digest, size = await asyncio.to_thread(_measure, file)
+        if size > self._max_bytes:
+            raise BodyTooLarge(self._max_bytes, "MAX_UPLOAD_BYTES")
+        info = FileInfo(
+            id=f"sha256:{digest}",
+            filename=filename,
+            size_bytes=size,
+            uploaded_at=datetime.now(UTC),
+        )
+        await asyncio.to_thread(obstore.put, self._storage, upload_key(info.id), file)
+        document = info.model_dump_json().encode()
+        await obstore.put_async(self._storage, upload_info_key(info.id), document)
+        await obstore.put_async(self._storage, upload_name_key(filename), document)
+        return info
 
     async def info(self, file_id: str) -> FileInfo:
         """Return what is known of an uploaded file.
@@ -90,32 +103,6 @@ class Uploads:
         except FileNotFoundError:
             return None
         return FileInfo.model_validate_json(bytes(await found.bytes_async()))
-
-    async def _limited(self, stream: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes]:
-        received = 0
-        async for chunk in stream:
-            received += len(chunk)
-            if received > limit:
-                raise BodyTooLarge(self._max_bytes, "MAX_UPLOAD_BYTES")
-            yield chunk
-
-    async def _keep(self, filename: str, file: BinaryIO) -> FileInfo:
-        """Store content first and names last, so that a name never leads nowhere."""
-        _validate_filename(filename)
-        digest, size = await asyncio.to_thread(_measure, file)
-        if size > self._max_bytes:
-            raise BodyTooLarge(self._max_bytes, "MAX_UPLOAD_BYTES")
-        info = FileInfo(
-            id=f"sha256:{digest}",
-            filename=filename,
-            size_bytes=size,
-            uploaded_at=datetime.now(UTC),
-        )
-        await asyncio.to_thread(obstore.put, self._storage, upload_key(info.id), file)
-        document = info.model_dump_json().encode()
-        await obstore.put_async(self._storage, upload_info_key(info.id), document)
-        await obstore.put_async(self._storage, upload_name_key(filename), document)
-        return info
 
 
 def _validate_filename(filename: str) -> None:

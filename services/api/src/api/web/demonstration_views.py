@@ -1,10 +1,29 @@
 """What the demonstration routes answer: the shapes that their clients know."""
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
+from api.batches.states import combined_state
 from api.broker.counts import QueueCount
+from api.store.jobs import JobSnapshot
+from contracts.records import PROGRESS_STATE, JobState
+from contracts.tasks import DRAW_NUMBER, FETCH_URL, SUM_NUMBERS
+
+STILL_PROCESSING: Final = "Task is still processing"
+STILL_IN_PROGRESS: Final = "Task is still in progress"
+_CELERY_NAMES: Final = {
+    JobState.SCHEDULED: "PENDING",
+    JobState.QUEUED: "PENDING",
+    JobState.RUNNING: "STARTED",
+    JobState.RETRYING: "RETRY",
+    JobState.SUCCEEDED: "SUCCESS",
+    JobState.FAILED: "FAILURE",
+    JobState.CANCELLED: "REVOKED",
+}
 
 
 class Accepted(BaseModel):
@@ -79,3 +98,69 @@ class Stats(BaseModel):
     workers: dict[str, WorkerStats]
     total_workers: int
     queues: dict[str, QueueCount]
+
+
+def status_view(task_id: str, snapshot: JobSnapshot) -> TaskStatus:
+    """Show the result of a task, or that it is still processing."""
+    state = _celery_name(snapshot)
+    status = state if snapshot.status.state.is_terminal else STILL_PROCESSING
+    return TaskStatus(task_id=task_id, status=status, state=state, result=_plain_result(snapshot))
+
+
+def report_view(task_id: str, snapshot: JobSnapshot) -> TaskReport:
+    """Show a task with its progress, result or error."""
+    progress = snapshot.status.progress
+    return TaskReport(
+        task_id=task_id,
+        status=_celery_name(snapshot),
+        progress=progress.model_dump(mode="json") if progress else None,
+        result=_plain_result(snapshot),
+        error=_error(snapshot),
+    )
+
+
+def calls_view(
+    snapshots: Sequence[JobSnapshot], submitted_at: datetime
+) -> CallsDone | CallsFailed | CallsPending:
+    """Show what calls answered once all are done, or why one failed."""
+    state = combined_state(Counter(snapshot.status.state for snapshot in snapshots))
+    if not state.is_terminal:
+        return CallsPending(status=STILL_IN_PROGRESS, state=_CELERY_NAMES[state])
+    if state is not JobState.SUCCEEDED:
+        errors = "; ".join(dict.fromkeys(filter(None, map(_error, snapshots))))
+        return CallsFailed(status="Task failed", state=_CELERY_NAMES[state], error=errors)
+    finished_at = max(snapshot.status.finished_at or submitted_at for snapshot in snapshots)
+    return CallsDone(
+        status=[_answer(snapshot) for snapshot in snapshots],
+        time_taken=(finished_at - submitted_at).total_seconds(),
+    )
+
+
+def _celery_name(snapshot: JobSnapshot) -> str:
+    if snapshot.status.progress:
+        return PROGRESS_STATE
+    return _CELERY_NAMES[snapshot.status.state]
+
+
+def _plain_result(snapshot: JobSnapshot) -> Any:  # noqa: ANN401 - JSON
+    """Return the bare number where the demonstrations had one."""
+    match snapshot.record.task:
+        case SUM_NUMBERS.name if snapshot.result:
+            return snapshot.result["total"]
+        case DRAW_NUMBER.name if snapshot.result:
+            return snapshot.result["number"]
+        case _:
+            return snapshot.result
+
+
+def _answer(snapshot: JobSnapshot) -> Any:  # noqa: ANN401 - JSON
+    if snapshot.record.task == FETCH_URL.name:
+        return snapshot.result["status"]
+    return _plain_result(snapshot)
+
+
+def _error(snapshot: JobSnapshot) -> str | None:
+    failure = snapshot.status.failure
+    if failure is None:
+        return None
+    return f"{failure.error_type}: {failure.detail}"

@@ -1,20 +1,20 @@
-"""A shortcut to the busy routes: they answer several times as many requests by it.
+"""The fast path: the routes that are called most answer several times as many requests by it.
 
 FastAPI works out for each request which route it is for and what the route's function takes. For
-a BusyRoute that is worked out once, when the application is made, from what FastAPI knows of the
-function. Plain requests are answered here: those without a query string, whose headers and body
-are valid. All others go FastAPI's way, which words every error: this way only ever says yes.
+a route with `@fast_path` that is worked out once, when the application is made, from what FastAPI
+knows of the function. Plain requests are answered here: those without a query string, whose
+headers and body are valid. All others go FastAPI's way, which says what is wrong with them.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Annotated, Any, Final, Self, TypeAlias
+from typing import Annotated, Any, Final, Self, TypeAlias, TypeVar
 
 from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from fastapi.routing import RouteContext, iter_route_contexts
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,22 +25,27 @@ from api.errors.rendering import to_response
 from api.errors.types import ApiError
 
 Headers: TypeAlias = Mapping[bytes, bytes]
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
+_ATTRIBUTE: Final = "is_on_fast_path"
+"""Where a route's function keeps that it was declared so."""
 _JSON: Final = b"application/json"
 _PARAMETER: Final = re.compile(r"\{[^/]*\}$")
 
 
-class BusyRoute(APIRoute):
-    """A route that has the shortcut; its function returns a Response.
+def fast_path(endpoint: Endpoint) -> Endpoint:
+    """Put the route of a function on the fast path.
 
     The function and those that it depends on are `async`. They may take the request, headers and
     query parameters with a default, the last part of the path, and a model as the body. An
-    application with a busy route that takes anything else does not start.
+    application with a function on the fast path that takes anything else does not start.
     """
+    setattr(endpoint, _ATTRIBUTE, True)
+    return endpoint
 
 
-class Shortcut:
-    """ASGI middleware: answers plain requests of busy routes, and passes the others on."""
+class FastPath:
+    """ASGI middleware: answers plain requests of fast routes, and passes the others on."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._app = app
@@ -127,7 +132,7 @@ class _Function:
 
 @dataclass(frozen=True, slots=True)
 class _Destination:
-    """A busy route: its function, and what only a route's function takes."""
+    """A fast route: its function, and what only a route's function takes."""
 
     function: _Function
     last_part: _Parameter | None
@@ -151,21 +156,21 @@ class _Destination:
 
 
 class _Table:
-    """The busy routes, by method and path; `{}` stands for a last part that is a parameter."""
+    """The fast routes, by method and path; `{}` stands for a last part that is a parameter."""
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         contexts = list(iter_route_contexts(list(routes)))
         self._destinations = {
             (method, _PARAMETER.sub("{}", context.path)): _destination(context)
             for context in contexts
-            if isinstance(context.original_route, BusyRoute) and context.path
+            if _is_fast(context) and context.path
             for method in context.methods or ()
         }
         for context in contexts:
             self._check(context)
 
     def find(self, method: str, path: str) -> _Destination | None:
-        """Return where a request goes, or None if that is no busy route."""
+        """Return where a request goes, or None if that is no fast route."""
         destination = self._destinations.get((method, path))
         if destination is None:
             folder, _, last = path.rpartition("/")
@@ -174,18 +179,21 @@ class _Table:
         return destination
 
     def _check(self, context: RouteContext) -> None:
-        """Check that a busy route can be found, and that none hides another route."""
-        is_busy = isinstance(context.original_route, BusyRoute)
+        """Check that a fast route can be found, and that none hides another route."""
         for method in context.methods or ():
-            if is_busy != bool(self.find(method, context.path or "")):
-                raise TypeError(f"{method} {context.path} and the busy routes hide each other")
+            if _is_fast(context) != bool(self.find(method, context.path or "")):
+                raise TypeError(f"{method} {context.path} and the fast routes hide each other")
+
+
+def _is_fast(context: RouteContext) -> bool:
+    return hasattr(context.endpoint, _ATTRIBUTE)
 
 
 def _destination(context: RouteContext) -> _Destination:
     dependant: Dependant = context.dependant
     path, body = dependant.path_params, dependant.body_params
     if len(path) > 1 or len(body) > 1:
-        raise TypeError(f"{context.path} takes what the shortcut can't give: see BusyRoute")
+        raise TypeError(f"{context.path} takes what the fast path can't give: see @fast_path")
     return _Destination(
         function=_function(dependant),
         last_part=_parameter(path[0]) if path else None,
@@ -205,7 +213,7 @@ def _function(dependant: Dependant) -> _Function:
         *(field.field_info.is_required() for field in optional),
     ]
     if call is None or not iscoroutinefunction(call) or any(foreign):
-        raise TypeError(f"{call} takes what the shortcut can't give: see BusyRoute")
+        raise TypeError(f"{call} takes what the fast path can't give: see @fast_path")
     return _Function(
         call=call,
         defaults={field.name: field.get_default() for field in optional},

@@ -59,8 +59,8 @@ class Idempotency(IdempotencyKey):
         super().__init__(key_id)
         self._response = response
 
-    def tell(self, *, replayed: bool) -> None:
-        """Say in the answer whether the job was submitted by an earlier request."""
+    def mark_replayed(self, *, replayed: bool) -> None:
+        """Note in the answer whether the job was submitted by an earlier request."""
         self._response.headers.update(replayed_header(replayed=replayed))
 
 

@@ -7,17 +7,14 @@ whoever asks: a client that comes back with its `Last-Event-ID` misses nothing.
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Depends, Header
 from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel
 
-from api.components import Uses
-from api.errors.types import ApiError
 from api.store.changes import StateChanges
 from api.store.jobs import JobSnapshot, JobStore
-from api.web.job_view import JobId, job_view
+from api.web.job_view import job_view
 from contracts.records import Attempt, AttemptError, JobState, Running
 
 _LOOK_AGAIN_SECONDS: Final = 30.0
@@ -36,29 +33,15 @@ class Step(BaseModel):
     next_attempt_at: datetime | None = None
 
 
-async def first_snapshot(services: Uses, job_id: JobId) -> JobSnapshot:
-    """Return the job before the stream of its events begins, while there can be a problem."""
-    return await services.store.snapshot(job_id)
-
-
-async def stream_events(
-    services: Uses,
-    first: Annotated[JobSnapshot, Depends(first_snapshot)],
-    last_event_id: Annotated[
-        int, Header(alias="Last-Event-ID", ge=-1, description="What was seen: go on after it.")
-    ] = -1,
-) -> AsyncIterator[ServerSentEvent]:
-    """Stream `state` events with the job's states, `progress` while it runs, and one `end`."""
-    try:
-        async for event in _events(services.store, services.changes, first, last_event_id + 1):
-            yield event
-    except ApiError:
-        return  # the client comes back by itself, and goes on where it was
-
-
-async def _events(
+async def job_events(
     store: JobStore, changes: StateChanges, first: JobSnapshot, seen: int
 ) -> AsyncIterator[ServerSentEvent]:
+    """Yield the events of a job from number `seen` on, as they come, until it has ended.
+
+    Raises:
+        ResultsUnavailable: Redis does not answer.
+
+    """
     progress = None
     async with changes.watch([stage.id for stage in first.record.stages]) as changed:
         while True:

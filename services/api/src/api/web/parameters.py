@@ -1,4 +1,4 @@
-"""The Prefer header, as far as it concerns waiting (RFC 7240)."""
+"""What every route makes of a request's parameters: how long to wait, and which are unknown."""
 
 import re
 from typing import Final

@@ -1,7 +1,8 @@
-"""No request head is read beyond a limit: neither httptools nor uvicorn has one.
+"""No request is read beyond a limit, neither its head nor its body.
 
-Two steps, because an application sees a head only once it is complete: HeadLimit answers what is
-too large with a problem document; BoundedHeadProtocol cuts off what would never end.
+Neither httptools nor uvicorn limits a head. There are two steps, because an application sees a
+head only once it is complete: HeadLimit answers what is too large with a problem document;
+BoundedHeadProtocol cuts off what would never end.
 """
 
 import json

@@ -1,18 +1,38 @@
 """Uploads: a multipart form or the bare file, streamed, named by content."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from api.auth.api_keys import Scope
+from api.auth.scopes import needs
 from api.components import Uses
 from api.errors.openapi import responses
 from api.errors.types import BodyTooLarge, FileNotFound, InvalidField, InvalidRequest, MalformedBody
+from api.web.upload_form import receive_form
 from contracts.schemas import FileId
 from contracts.storage import FileInfo
 
 PATH: Final = "/v1/files"
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+router = APIRouter(prefix=PATH, tags=["files"])
 
 
 class FileView(BaseModel):
@@ -25,46 +45,16 @@ class FileView(BaseModel):
     expires_at: datetime
 
 
-def create_router() -> APIRouter:
-    """Return the routes below /v1/files."""
-    router = APIRouter(prefix=PATH, tags=["files"])
-    router.add_api_route(
-        "",
-        upload_file,
-        methods=["POST"],
-        status_code=201,
-        summary="Upload a file",
-        response_model=FileView,
-        responses=responses(MalformedBody, BodyTooLarge, InvalidRequest),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "multipart/form-data": {
-                        "schema": {
-                            "type": "object",
-                            "required": ["file"],
-                            "properties": {"file": {"type": "string", "format": "binary"}},
-                        }
-                    },
-                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-                },
-            }
-        },
-    )
-    router.add_api_route(
-        "/{file_id}",
-        show_file,
-        methods=["GET"],
-        summary="Show an uploaded file",
-        response_model=FileView,
-        responses=responses(FileNotFound),
-    )
-    return router
-
-
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a file",
+    responses=responses(MalformedBody, BodyTooLarge, InvalidRequest),
+    openapi_extra=_BODY,
+)
+@needs(Scope.SUBMIT)
 async def upload_file(
-    services: Uses,
+    components: Uses,
     request: Request,
     response: Response,
     filename: Annotated[
@@ -76,21 +66,23 @@ async def upload_file(
     The same content has the same id; a new file of a name stands for that name from then on.
     """
     if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        info = await services.uploads.receive_form(request.headers, request.stream())
+        info = await receive_form(components.uploads, request)
     elif filename is None:
         rule = "say ?filename=…, or send a multipart form with a part `file`"
         raise InvalidRequest([InvalidField(field="filename", rule=rule)])
     else:
-        info = await services.uploads.receive_raw(filename, request.stream())
+        info = await components.uploads.receive(filename, request.stream())
     response.headers["Location"] = f"{PATH}/{info.id}"
-    return _view(info, services.settings.upload_ttl_seconds)
+    return _view(info, components.settings.upload_ttl_seconds)
 
 
+@router.get("/{file_id}", summary="Show an uploaded file", responses=responses(FileNotFound))
+@needs(Scope.READ)
 async def show_file(
-    services: Uses, file_id: Annotated[FileId, Path(description="`sha256:` and 64 hex digits.")]
+    components: Uses, file_id: Annotated[FileId, Path(description="`sha256:` and 64 hex digits.")]
 ) -> FileView:
     """Return the name, size and lifetime of an uploaded file."""
-    return _view(await services.uploads.info(file_id), services.settings.upload_ttl_seconds)
+    return _view(await components.uploads.info(file_id), components.settings.upload_ttl_seconds)
 
 
 def _view(info: FileInfo, ttl_seconds: int) -> FileView:

@@ -9,8 +9,11 @@ from fastapi import APIRouter, Response
 from obstore.store import ObjectStore
 from pydantic import BaseModel
 
+from api.auth.scopes import needs_no_key
 from api.components import Uses
 from api.errors.types import NOT_READY, ApiError
+
+router = APIRouter(tags=["health"])
 
 
 class Liveness(BaseModel):
@@ -35,36 +38,26 @@ class Readiness(BaseModel):
     storage: Dependency
 
 
-def create_router() -> APIRouter:
-    """Return the routes /livez and /readyz."""
-    router = APIRouter(tags=["health"])
-    router.add_api_route(
-        "/livez", live, methods=["GET"], summary="Is the process alive?", response_model=Liveness
-    )
-    router.add_api_route(
-        "/readyz",
-        ready,
-        methods=["GET"],
-        summary="Can jobs be accepted?",
-        response_model=Readiness,
-        responses={
-            int(NOT_READY): {"model": Readiness, "description": "Not now; the body says why."}
-        },
-    )
-    return router
-
-
+@router.get("/livez", summary="Is the process alive?")
+@needs_no_key
 async def live() -> Liveness:
     """Answer, without asking anybody else."""
     return Liveness()
 
 
-async def ready(services: Uses, response: Response) -> Readiness:
+@router.get(
+    "/readyz",
+    summary="Can jobs be accepted?",
+    responses={int(NOT_READY): {"model": Readiness, "description": "Not now; the body says why."}},
+)
+@needs_no_key
+async def ready(components: Uses, response: Response) -> Readiness:
     """Ask RabbitMQ, Redis and the storage for a sign of life, at the same time."""
+    publisher = components.publisher
     broker, results, storage = await asyncio.gather(
-        _check(services.publisher.ready(services.publisher.deadline())),
-        _check(services.store.ping()),
-        _check(_reach(services.storage)),
+        _check(publisher.ready(publisher.deadline())),
+        _check(components.store.ping()),
+        _check(_reach(components.storage)),
     )
     everything = all(dependency.ready for dependency in (broker, results, storage))
     if not everything:

@@ -3,11 +3,15 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.broker.counts import BrokerStats, QueueCount, WorkerAnswer, oldest_seconds
+from api.auth.api_keys import Scope
+from api.auth.scopes import needs
+from api.broker.counts import QueueCount, WorkerAnswer, oldest_seconds
 from api.components import Uses
 from api.errors.openapi import responses
 from api.errors.types import BrokerUnavailable
 from contracts.lanes import Lane
+
+router = APIRouter(tags=["lanes"])
 
 
 class LaneView(BaseModel):
@@ -31,33 +35,12 @@ class LaneList(BaseModel):
     lanes: list[LaneView]
 
 
-def create_router() -> APIRouter:
-    """Return the route /v1/lanes."""
-    router = APIRouter(tags=["lanes"])
-    router.add_api_route(
-        "/v1/lanes",
-        show_lanes,
-        methods=["GET"],
-        summary="Show the lanes",
-        response_model=LaneList,
-        responses=responses(BrokerUnavailable),
-    )
-    return router
-
-
-async def show_lanes(services: Uses) -> LaneList:
+@router.get("/v1/lanes", summary="Show the lanes", responses=responses(BrokerUnavailable))
+@needs(Scope.READ)
+async def show_lanes(components: Uses) -> LaneList:
     """Return the queues' counts and what the workers run."""
-    queues, workers = await count_everything(services.broker_stats)
+    queues, workers = await components.broker_stats.everything()
     return LaneList(lanes=[_lane_view(lane, queues[lane.queue_name], workers) for lane in Lane])
-
-
-async def count_everything(
-    stats: BrokerStats,
-) -> tuple[dict[str, QueueCount], list[WorkerAnswer]]:
-    """Return the counts of all queues, and of as many workers as consume from a lane."""
-    queues = await stats.queues()
-    expected = sum(queues[lane.queue_name].consumers for lane in Lane)
-    return queues, await stats.workers(expected)
 
 
 def _lane_view(lane: Lane, queue: QueueCount, workers: list[WorkerAnswer]) -> LaneView:

@@ -1,50 +1,29 @@
 """The catalogue, and one route per task to submit a job of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.components import Services, Uses
-from api.errors.openapi import responses
-from api.errors.types import (
-    BodyTooLarge,
-    BrokerUnavailable,
-    IdempotencyKeyReused,
-    InvalidField,
-    InvalidRequest,
-    LaneFull,
-    MalformedBody,
-    OutcomeUnknown,
-    Overloaded,
-    ResultsUnavailable,
-    TaskNotFound,
-)
+from api.auth.api_keys import Scope
+from api.auth.scopes import needs
+from api.components import Components, Uses
+from api.errors.openapi import BODY_ERRORS, SUBMIT_ERRORS, responses
+from api.errors.types import InvalidField, InvalidRequest, TaskNotFound
 from api.jobs.admission import REFUSALS
 from api.jobs.submission import Submission
 from api.jobs.waiting import Awaited, submit_and_wait
-from api.web.fast_path import BusyRoute
+from api.web.fast_path import fast_path
 from api.web.idempotency import Keyed, replayed_header
 from api.web.job_view import JobView, job_response, job_view, new_job_view
 from api.web.parameters import preferred_wait_seconds
 from contracts.schemas import Args
-from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
+from contracts.tasks import RetryPolicy, TaskSpec
 
 MAX_DELAY = timedelta(days=365)
-SUBMIT_ERRORS: Final = (
-    MalformedBody,
-    BodyTooLarge,
-    InvalidRequest,
-    IdempotencyKeyReused,
-    BrokerUnavailable,
-    LaneFull,
-    OutcomeUnknown,
-    Overloaded,
-    ResultsUnavailable,
-)
 
 
 class RetryPolicyView(BaseModel):
@@ -84,70 +63,55 @@ class SubmitOptions:
     """As the client said it: a request that is repeated later says the same."""
 
 
-def create_router() -> APIRouter:
-    """Return the routes below /v1/tasks."""
+def create_router(catalogue: Mapping[str, TaskSpec[Any, Any]]) -> APIRouter:
+    """Return the routes below /v1/tasks: each task of the catalogue has one to submit a job."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
-    router.add_api_route(
-        "", list_tasks, summary="List the tasks", response_model=TaskList, methods=["GET"]
-    )
-    router.add_api_route(
-        "/{name}",
-        show_task,
-        summary="Show one task",
-        response_model=TaskView,
-        responses=responses(TaskNotFound),
-        methods=["GET"],
-    )
-    for spec in CATALOGUE.values():
-        router.add_api_route(
+
+    @router.get("", summary="List the tasks")
+    @needs(Scope.READ)
+    async def list_tasks() -> TaskList:
+        """Return every task with the JSON Schemas of its arguments and result."""
+        return TaskList(tasks=[_task_view(spec) for spec in catalogue.values()])
+
+    @router.get("/{name}", summary="Show one task", responses=responses(TaskNotFound))
+    @needs(Scope.READ)
+    async def show_task(
+        name: Annotated[str, Path(description="The task's name, as in the list.")],
+    ) -> TaskView:
+        """Return one task with the JSON Schemas of its arguments and result."""
+        return _task_view(find_task(catalogue, name))
+
+    for spec in catalogue.values():
+        router.post(
             f"/{spec.name}/jobs",
-            _submit_endpoint(spec),
-            methods=["POST"],
             status_code=202,
-            response_model=JobView,
             summary=f"Submit {spec.name}",
             description=f"{spec.summary} Runs on the {spec.lane} lane.",
             operation_id=f"submit_{spec.name.replace('.', '_')}",
-            responses=responses(*SUBMIT_ERRORS, *REFUSALS.get(spec.name, ()))
+            response_model=JobView,
+            responses=responses(*BODY_ERRORS, *SUBMIT_ERRORS, *REFUSALS.get(spec.name, ()))
             | {200: {"model": JobView, "description": "Finished within `Prefer: wait=N`."}},
-            route_class_override=BusyRoute,
-        )
-    router.add_api_route(
-        "/{name}/jobs",
-        submit_unknown,
-        methods=["POST"],
-        include_in_schema=False,
-    )
+        )(_submit_endpoint(spec))
+
+    @router.post("/{name}/jobs", include_in_schema=False)
+    @needs(Scope.SUBMIT)
+    async def submit_unknown(name: str) -> None:
+        """Refuse a job of a task that is not in the catalogue: the others are above."""
+        find_task(catalogue, name)
+
     return router
 
 
-async def list_tasks() -> TaskList:
-    """Return every task with the JSON Schemas of its arguments and result."""
-    return TaskList(tasks=[_task_view(spec) for spec in CATALOGUE.values()])
-
-
-async def show_task(
-    name: Annotated[str, Path(description="The task's name, as in the list.")],
-) -> TaskView:
-    """Return one task with the JSON Schemas of its arguments and result."""
-    return _task_view(find_task(name))
-
-
-async def submit_unknown(name: str) -> None:
-    """Refuse a job of a task that is not in the catalogue: those that are have their own route."""
-    find_task(name)
-
-
-def find_task(name: str) -> TaskSpec[Any, Any]:
+def find_task(catalogue: Mapping[str, TaskSpec[Any, Any]], name: str) -> TaskSpec[Any, Any]:
     """Return a task of the catalogue.
 
     Raises:
         TaskNotFound: there is none of that name.
 
     """
-    spec = CATALOGUE.get(name)
+    spec = catalogue.get(name)
     if spec is None:
-        raise TaskNotFound(name, CATALOGUE)
+        raise TaskNotFound(name, catalogue)
     return spec
 
 
@@ -193,36 +157,38 @@ async def submit_options(
 
 
 def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Response]]:
-    optional = not any(field.is_required() for field in spec.args.model_fields.values())
+    """Return the function of the route to submit a job: its body is the task's arguments."""
     args_type: Any = Annotated[spec.args, Body()]
 
+    @needs(Scope.SUBMIT)
+    @fast_path
     async def submit(
-        services: Uses,
+        components: Uses,
         options: Annotated[SubmitOptions, Depends(submit_options)],
         key: Keyed,
         args: args_type,
     ) -> Response:
-        admitted = await services.admission.admit(args)
+        admitted = await components.admission.admit(args)
         identity = key.identity(args.model_dump_json(), options.when)
         submission = Submission(spec, admitted, options.run_at, identity)
         if options.wait_seconds:
             awaited = await submit_and_wait(
-                services.submitter,
-                services.store,
-                services.changes,
+                components.submitter,
+                components.store,
+                components.changes,
                 submission,
                 options.wait_seconds,
             )
         else:
-            awaited = Awaited(await services.submitter.submit(submission), None)
-        return await _answer(services, awaited, options.wait_seconds)
+            awaited = Awaited(await components.submitter.submit(submission), None)
+        return await _answer(components, awaited, options.wait_seconds)
 
-    if optional:
-        submit.__defaults__ = (spec.args(),)
+    if not any(field.is_required() for field in spec.args.model_fields.values()):
+        submit.__defaults__ = (spec.args(),)  # the body may be left out
     return submit
 
 
-async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Response:
+async def _answer(components: Components, awaited: Awaited, wait_seconds: int) -> Response:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
     accepted, snapshot = awaited
     record = accepted.record
@@ -230,7 +196,7 @@ async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Re
     if wait_seconds:
         headers["Preference-Applied"] = f"wait={wait_seconds}"
     elif accepted.replayed:
-        snapshot = await services.store.snapshot(record.id)
+        snapshot = await components.store.snapshot(record.id)
     view = job_view(snapshot) if snapshot else new_job_view(record)
     status_code = 200 if wait_seconds and view.state.is_terminal else 202
     return job_response(view, status_code, headers)
