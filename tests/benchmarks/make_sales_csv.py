@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from worker_cpu.engine import Engine
-from worker_cpu.sample import write_sample
+from worker_cpu.database import Engine
+from worker_cpu.sales.sample import write_sample
 
 DEFAULT_ROWS = 10_000_000
 MEMORY_BYTES = 256 * 1024 * 1024

@@ -23,14 +23,16 @@ from contracts.schemas import (
     SumResult,
 )
 from contracts.storage import artifact_key
-from worker_cpu import csv_import, reports, sums
-from worker_cpu.column_types import sales_columns
-from worker_cpu.engine import Engine
-from worker_cpu.incoming import fetch_upload
+from worker_cpu import sums
+from worker_cpu.csv_import.column_types import sales_columns
+from worker_cpu.csv_import.importing import DATA, PROFILE, QUARANTINE, CsvImport, import_csv
+from worker_cpu.csv_import.source import fetch_upload
+from worker_cpu.database import Engine
 from worker_cpu.progress import Progress
-from worker_cpu.sales import SalesReader, aggregate_sales, total_by_day
-from worker_cpu.sales_dataset import SalesDataset
-from worker_cpu.sample import write_sample
+from worker_cpu.reports.report import CHART, HTML, TABLE, TEXT, compose_report, render_report
+from worker_cpu.sales.dataset import SalesDataset
+from worker_cpu.sales.figures import SalesReader, aggregate_sales, total_by_day
+from worker_cpu.sales.sample import write_sample
 from worker_cpu.scratch import scratch_folder
 from worker_cpu.settings import WorkerCpuSettings
 
@@ -54,11 +56,11 @@ class CpuTasks:
         self._fail_at_random()
         with self._workplace() as scratch:
             source = self._source(args, scratch, job.report)
-            found = csv_import.import_csv(
+            found = import_csv(
                 source, scratch, self._engine, self._settings.max_csv_columns, job.report
             )
             sales = self._import_sales(args.filename, found, scratch, job.report)
-            artifacts = [csv_import.DATA, csv_import.QUARANTINE, csv_import.PROFILE]
+            artifacts = [DATA, QUARANTINE, PROFILE]
             self._store(job.id, scratch, artifacts)
         return ProcessCsvResult(
             filename=args.filename,
@@ -83,19 +85,19 @@ class CpuTasks:
     def render_report(self, args: RenderReportArgs, job: Job) -> RenderReportResult:
         """Render a sales report, for the io lane to send."""
         with self._sales_reader() as (reader, scratch):
-            report = reports.compose_report(reader, args.report_type, args.region, args.month)
-            reports.render_report(report, scratch)
-            files = [reports.HTML, reports.TEXT, reports.CHART, reports.TABLE]
+            report = compose_report(reader, args.report_type, args.region, args.month)
+            render_report(report, scratch)
+            files = [HTML, TEXT, CHART, TABLE]
             self._store(job.id, scratch, files)
         return RenderReportResult(
             subject=report.subject,
             month=report.month,
             rows=report.figures.rows,
-            html=reports.HTML,
-            text=reports.TEXT,
-            chart=reports.CHART,
+            html=HTML,
+            text=TEXT,
+            chart=CHART,
             chart_alt=report.chart_alt,
-            table=reports.TABLE,
+            table=TABLE,
         )
 
     def _fail_at_random(self) -> None:
@@ -112,14 +114,14 @@ class CpuTasks:
         return sample
 
     def _import_sales(
-        self, source: str, found: csv_import.CsvImport, scratch: Path, progress: Progress
+        self, source: str, found: CsvImport, scratch: Path, progress: Progress
     ) -> SalesImport | None:
         columns = sales_columns(found.dialect.columns)
         # A file of nothing but faults must not wipe out what an earlier one brought.
         if columns is None or (found.rows_in and not found.rows_clean):
             return None
         with self._engine.connect(scratch) as connection:
-            months = total_by_day(connection, scratch / csv_import.DATA, columns, scratch, progress)
+            months = total_by_day(connection, scratch / DATA, columns, scratch, progress)
         changed = self._dataset.replace(source, months)
         return SalesImport(
             source=source, rows=found.rows_clean, months=sorted(months), changed=changed

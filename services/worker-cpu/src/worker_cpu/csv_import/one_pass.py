@@ -1,0 +1,125 @@
+"""Screens a CSV while DuckDB reads it, so that a file without fault is walked once.
+
+A survey presumes what the file is: one record per line, typed as its beginning. Every byte is
+screened all the same, before DuckDB gets it. At the first doubt the attempt ends, and the file is
+screened and converted as any other (screening.py, conversion.py), with the same result.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker_cpu.csv_import.blocks import PerfectBlock, perfect_block
+from worker_cpu.csv_import.column_facts import ColumnFacts
+from worker_cpu.csv_import.records import MAX_RECORD_BYTES, RecordShape
+from worker_cpu.csv_import.screening import Screened
+from worker_cpu.csv_import.segments import RecordMarks
+
+_BLOCK_BYTES: Final = 512 * 1024
+"""What is screened at a time; NumPy's arrays of it stay in a processor's own cache."""
+_SURVEYED_BYTES: Final = 256 * 1024
+_NEWLINE: Final = ord("\n")
+_QUOTE: Final = ord('"')
+
+
+class DoubtError(Exception):
+    """The file is not what it was presumed to be."""
+
+
+def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) -> Screened | None:
+    """Presume the outcome of a screening, with the facts of the file's beginning.
+
+    None if an attempt would be in vain: there are quotes, or not as many delimiters as so many
+    lines must have.
+    """
+    marks = RecordMarks(has_header=has_header)
+    delimiters = 0
+    begun = 0  # bytes of a line that the blocks so far do not end
+    facts = None
+    for block in _blocks(source):
+        facts = facts or _facts_of(block.tobytes(), shape, has_header=has_header)
+        if facts is None or (block == _QUOTE).any() or begun > MAX_RECORD_BYTES:
+            return None
+        ends = np.flatnonzero(block == _NEWLINE)
+        if len(ends):
+            marks.add(ends + begun)
+        begun = len(block) - int(ends[-1]) - 1 if len(ends) else begun + len(block)
+        delimiters += int(np.count_nonzero(block == shape.delimiter[0]))
+    if begun:
+        marks.add(np.array([begun]))
+    if facts is None or delimiters != (marks.records + has_header) * (len(shape.columns) - 1):
+        return None
+    line_jumps = folder / "line_jumps"
+    line_jumps.touch()
+    return Screened(
+        path=source,
+        line_jumps=line_jumps,
+        well_formed=marks.records,
+        malformed=0,
+        facts=facts,
+        outliers=[],
+        mark_starts=marks.starts,
+    )
+
+
+def _blocks(source: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield the file's bytes, each time in the same place."""
+    buffer = np.empty(_SURVEYED_BYTES, np.uint8)
+    with source.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer.data):
+            yield buffer[:size]
+
+
+def _facts_of(
+    beginning: bytes, shape: RecordShape, *, has_header: bool
+) -> list[ColumnFacts] | None:
+    anything = [ColumnFacts()] * len(shape.columns)
+    if not beginning.endswith(b"\n") and len(beginning) < _SURVEYED_BYTES:
+        beginning += b"\n"
+    header_end = beginning.find(b"\n") + 1 if has_header else 0
+    if header_end and perfect_block(beginning[:header_end], shape, anything) is None:
+        return None
+    perfect = perfect_block(beginning[header_end:], shape, anything)
+    return perfect.facts if perfect else None
+
+
+class Proof:
+    """What has been seen of the segments that DuckDB has read."""
+
+    def __init__(
+        self,
+        shape: RecordShape,
+        presumed: list[ColumnFacts],
+        suffices: Callable[[list[ColumnFacts]], bool],
+    ) -> None:
+        """Begin with `presumed` facts; `suffices` says whether facts prove all they are to."""
+        self.records = 0
+        self._shape = shape
+        self._facts = presumed
+        self._suffices = suffices
+
+    def look(self, lines: bytes) -> None:
+        """Screen whole lines.
+
+        Raises:
+            DoubtError: there may be a fault in them, or a field not of its column's type.
+
+        """
+        start = 0
+        while start < len(lines):
+            end = lines.find(b"\n", start + _BLOCK_BYTES) + 1 or len(lines)
+            perfect = perfect_block(lines[start:end], self._shape, self._facts)
+            if perfect is None or perfect.size_bytes < end - start or not self._learn(perfect):
+                raise DoubtError
+            start = end
+
+    def _learn(self, perfect: PerfectBlock) -> bool:
+        """Say whether the facts suffice still."""
+        self.records += len(perfect.ends)
+        self._facts = [
+            known & found for known, found in zip(self._facts, perfect.facts, strict=True)
+        ]
+        return self._suffices(self._facts)

@@ -1,0 +1,171 @@
+"""The screened file as virtual files of equally many records, so that threads share it evenly.
+
+DuckDB's parallel COPY of one CSV makes row groups of different sizes in every run. When each of
+its pieces is a file with just the records of one row group, they are the same every time.
+"""
+
+import io
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from worker_cpu.csv_import.patches import Patches
+
+PROTOCOL: Final = "segment"
+MARK_RECORDS: Final = 2_048
+"""DuckDB's vector: a row group of so many rows, or a multiple, is written as it comes."""
+
+_MOST_BYTES: Final = 7_500_000
+"""DuckDB reads at most 8 MB of a file as one piece."""
+
+_NEWLINE: Final = ord("\n")
+_QUOTE: Final = ord('"')
+
+
+class RecordMarks:
+    """Where every MARK_RECORDS-th record begins in the screened file, in bytes."""
+
+    def __init__(self, *, has_header: bool) -> None:
+        self.starts: list[int] = []
+        self.size_bytes = 0
+        self.records = -has_header
+
+    def add(self, ends: NDArray[np.int64]) -> None:
+        """Count records, each up to the newline at one of `ends`, from the last one on."""
+        wanted = np.arange(-self.records % MARK_RECORDS, len(ends), MARK_RECORDS)
+        starts = np.where(wanted > 0, ends[wanted - 1] + 1, 0) + self.size_bytes
+        self.starts += starts.tolist()
+        self.records += len(ends)
+        self.size_bytes += int(ends[-1]) + 1
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """Where the records of a screened file begin, in bytes; they are numbered from 0."""
+
+    path: Path
+    size_bytes: int
+    records: int
+    mark_starts: Sequence[int]
+    """Those of the RecordMarks."""
+
+    def start_of(self, record: int) -> int:
+        """Return where a record begins; what is read for it is up to MARK_RECORDS records."""
+        mark, beyond = divmod(record, MARK_RECORDS)
+        start = self.mark_starts[mark]
+        if not beyond:
+            return start
+        [end] = self.mark_starts[mark + 1 : mark + 2] or [self.size_bytes]
+        with self.path.open("rb", buffering=0) as file:
+            data = np.frombuffer(os.pread(file.fileno(), end - start, start), np.uint8)
+        newlines = np.flatnonzero(data == _NEWLINE)
+        quotes = np.flatnonzero(data == _QUOTE)
+        ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+        return start + int(ends[beyond - 1]) + 1
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Parts of a file, each of `rows` records but the last one: (first byte, bytes)."""
+
+    rows: int
+    parts: list[tuple[int, int]]
+
+
+def divide(index: RecordIndex, most_rows: int) -> Segments | None:
+    """Divide a file into segments of up to `most_rows`; None if one would be too long to read."""
+    for marks in range(max(1, most_rows // MARK_RECORDS), 0, -1):
+        segments = _between(index.mark_starts[::marks], index, marks * MARK_RECORDS)
+        if segments.parts and max(size for _, size in segments.parts) <= _MOST_BYTES:
+            return segments
+    return None
+
+
+def divide_without(left_out: Sequence[int], index: RecordIndex, rows: int) -> Segments:
+    """Divide a file into segments of `rows` records each, not counting those `left_out`."""
+    numbers = np.asarray(left_out, np.int64)
+    kept_before = numbers - np.arange(len(numbers))
+    kept = np.arange(0, index.records - len(numbers), rows)
+    borders = kept + np.searchsorted(kept_before, kept)
+    return _between([index.start_of(int(record)) for record in borders], index, rows)
+
+
+def _between(borders: Sequence[int], index: RecordIndex, rows: int) -> Segments:
+    return Segments(
+        rows, [(start, end - start) for start, end in pairwise([*borders, index.size_bytes])]
+    )
+
+
+class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The segments of one file, for DuckDB to read."""
+
+    protocol = PROTOCOL
+    cachable = False
+
+    def __init__(
+        self,
+        path: Path,
+        segments: Segments,
+        *,
+        look: Callable[[bytes], None] | None = None,
+        patches: Patches | None = None,
+    ) -> None:
+        """Serve patched segments; each is shown to `look`, as whole lines, before it is read."""
+        super().__init__()
+        self.error: Exception | None = None
+        """Why a segment could not be opened; what DuckDB raises then does not say."""
+        self._path = path
+        self._segments = segments
+        self._look = look
+        self._patches = patches or Patches()
+        self._turn = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """What DuckDB knows the segments by."""
+        return [f"{PROTOCOL}://{number}" for number in range(len(self._segments.parts))]
+
+    @property
+    def rows(self) -> int:
+        """How many records each segment has, but the last one."""
+        return self._segments.rows
+
+    def info(self, path: str, **_: object) -> dict[str, Any]:
+        """Describe a segment as fsspec asks for it."""
+        return {
+            "name": path,
+            "size": self._patches.size_bytes(*self._part(path)),
+            "type": "file",
+        }
+
+    def glob(self, path: str, **_: object) -> list[str]:
+        """Return the name itself: there are no patterns."""
+        return [path]
+
+    def _open(self, path: str, mode: str = "rb", **_: object) -> io.BytesIO:  # noqa: ARG002 - fsspec
+        try:
+            return io.BytesIO(self._content(*self._part(path)))
+        except Exception as exc:
+            self.error = exc
+            raise
+
+    def _content(self, first: int, size: int) -> bytes:
+        with self._path.open("rb", buffering=0) as file:
+            content = os.pread(file.fileno(), size, first)
+        content = self._patches.applied(content, first)
+        if self._look:
+            is_last = (first, size) == self._segments.parts[-1]
+            with self._turn:  # two threads of Python would only hinder each other
+                self._look(content + b"\n" if is_last and not content.endswith(b"\n") else content)
+        return content
+
+    def _part(self, path: str) -> tuple[int, int]:
+        return self._segments.parts[int(path.removeprefix(f"{PROTOCOL}://"))]

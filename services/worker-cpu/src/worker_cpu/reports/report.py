@@ -1,0 +1,202 @@
+"""The reports that are mailed: HTML, text, chart and table, in Brazilian Portuguese."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from jinja2 import PackageLoader, StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from contracts.schemas import ALL_REGIONS, ProductSales, ReportType, SalesFigures
+from worker_cpu.formula_escaping import escape_cell
+from worker_cpu.reports import brazilian
+from worker_cpu.reports.chart import Bar, draw_bars, draw_message
+from worker_cpu.sales.figures import SalesReader, change_percent
+from worker_cpu.sales.months import days_in, months_between, shift_month
+
+_MONTH: Final = re.compile(r"\d{4}-\d{2}")
+
+HTML: Final = "report.html"
+TEXT: Final = "report.txt"
+CHART: Final = "chart.png"
+TABLE: Final = "sales.csv"
+
+_TITLES: Final[Mapping[ReportType, str]] = {
+    "vendas": "Relatório de vendas",
+    "vendas_mensal": "Relatório mensal de vendas",
+}
+_CHART_TITLES: Final[Mapping[ReportType, str]] = {
+    "vendas": "Receita ao longo do tempo",
+    "vendas_mensal": "Receita por dia",
+}
+_BREAKDOWNS: Final[Mapping[ReportType, tuple[str, str]]] = {
+    # the heading of the table's first column, and the SQL that it is grouped by
+    "vendas": ("Mês", "strftime(date, '%Y-%m')"),
+    "vendas_mensal": ("Região", "region"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the report's table."""
+
+    label: str
+    figures: SalesFigures
+
+    @property
+    def name(self) -> str:
+        """The label as people read it: months by their names."""
+        is_month = _MONTH.fullmatch(self.label)
+        return brazilian.month_name(self.label) if is_month else self.label
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report says; the files are rendered from it."""
+
+    type: ReportType
+    title: str
+    subject: str
+    month: str | None
+    period: str
+    region: str
+    figures: SalesFigures
+    previous_month: str | None = None
+    previous: SalesFigures | None = None
+    change: Decimal | None = None
+    products: Sequence[ProductSales] = ()
+    label: str = ""
+    rows: Sequence[Row] = ()
+    bars: Sequence[Bar] = field(default=(), repr=False)
+    dataset_is_empty: bool = False
+
+    @property
+    def chart_title(self) -> str:
+        """The title of the chart."""
+        name = _CHART_TITLES[self.type]
+        return f"{name} · {self.period}" if self.period else name
+
+    @property
+    def chart_alt(self) -> str:
+        """What the chart shows, for those who do not see it."""
+        if not self.bars:
+            return f"Gráfico vazio: sem vendas. {self.chart_title}."
+        best = max(self.bars, key=lambda bar: bar.value)
+        return (
+            f"Gráfico de colunas: {_CHART_TITLES[self.type].lower()}, {self.period}."
+            f" Total de {brazilian.money(self.figures.revenue)}; a maior coluna é {best.label}."
+        )
+
+
+def compose_report(
+    reader: SalesReader, report_type: ReportType, region: str, month: str | None
+) -> Report:
+    """Collect the figures of a report.
+
+    `vendas` shows all months; `vendas_mensal` one, by default the newest that is stored, beside
+    the month before.
+    """
+    stored = reader.snapshot.months
+    title = _TITLES[report_type]
+    where = "Todas as regiões" if region == ALL_REGIONS else f"Região {region}"
+    if report_type == "vendas":
+        months = stored
+        month = None
+        period = _span(stored)
+    else:
+        month = month or (stored[-1] if stored else None)
+        months = [month] if month else []
+        period = brazilian.month_name(month) if month else ""
+    figures = reader.figures(region, months)
+    before = shift_month(month, -1) if month else None
+    previous = reader.figures(region, [before]) if before else None
+    label, grouping = _BREAKDOWNS[report_type]
+    return Report(
+        type=report_type,
+        title=title,
+        subject=f"{title}: {period} · {where}" if stored else f"{title}: ainda sem vendas",
+        month=month,
+        period=period,
+        region=where,
+        figures=figures,
+        previous_month=before,
+        previous=previous,
+        change=change_percent(previous, figures),
+        products=reader.top_products(region, months),
+        label=label,
+        rows=[Row(key, sums) for key, sums in reader.grouped(grouping, region, months)],
+        bars=_bars(reader, region, months) if figures.rows else (),
+        dataset_is_empty=not stored,
+    )
+
+
+def render_report(report: Report, folder: Path) -> None:
+    """Write HTML, TEXT, CHART and TABLE into `folder`."""
+    templates = _templates()
+    for name in (HTML, TEXT):
+        text = templates.get_template(f"{name}.j2").render(report=report)
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    if report.bars:
+        draw_bars(report.chart_title, report.bars, folder / CHART)
+    else:
+        message = "Ainda não há vendas" if report.dataset_is_empty else "Sem vendas no período"
+        draw_message(report.chart_title, message, folder / CHART)
+    _write_table(report.label, report.rows, folder / TABLE)
+
+
+def _templates() -> SandboxedEnvironment:
+    environment = SandboxedEnvironment(
+        loader=PackageLoader("worker_cpu.reports"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "number": brazilian.number,
+        "money": brazilian.money,
+        "percent": brazilian.percent,
+        "month_name": brazilian.month_name,
+    }
+    return environment
+
+
+def _write_table(label: str, rows: Iterable[Row], target: Path) -> None:
+    """Write a CSV as Brazilian spreadsheets open it: semicolons, decimal commas, a BOM."""
+    with target.open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.writer(file, delimiter=";", lineterminator="\r\n")
+        table.writerow([label, "Vendas", "Quantidade", "Receita", "Ticket médio"])
+        for row in rows:
+            figures = row.figures
+            money = [_plain(figures.revenue), _plain(figures.average_ticket)]
+            table.writerow([escape_cell(row.label), figures.rows, figures.quantity, *money])
+
+
+def _plain(value: Decimal | None) -> str:
+    return "" if value is None else f"{value:.2f}".replace(".", ",")
+
+
+def _span(months: Sequence[str]) -> str:
+    if not months:
+        return ""
+    first, last = brazilian.month_name(months[0]), brazilian.month_name(months[-1])
+    return first if first == last else f"{first} a {last}"
+
+
+def _bars(reader: SalesReader, region: str, months: Sequence[str]) -> list[Bar]:
+    """Return a column per month, or per day of a single one; those without sales are empty."""
+    if len(months) == 1:
+        names = {f"{day:02d}": f"{day:02d}" for day in range(1, days_in(months[0]) + 1)}
+        found = reader.grouped("strftime(date, '%d')", region, months)
+    else:
+        names = {
+            month: brazilian.short_month(month) for month in months_between(months[0], months[-1])
+        }
+        found = reader.grouped("strftime(date, '%Y-%m')", region, months)
+    revenue = {key: float(sums.revenue) for key, sums in found}
+    return [Bar(name, revenue.get(key, 0.0)) for key, name in names.items()]
