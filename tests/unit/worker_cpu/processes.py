@@ -6,8 +6,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.storage import open_storage
-from worker_cpu.csv_import.conversion import PARQUET
-from worker_cpu.database import Engine
+from worker_cpu.database import PARQUET, Engine
 from worker_cpu.sales.dataset import MonthFile, SalesDataset
 
 IMPORTS_EACH = 5

@@ -9,6 +9,9 @@ from typing import Final
 
 import duckdb
 
+PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
+"""The options of every COPY to a Parquet file."""
+
 _POLL_SECONDS: Final = 0.25
 
 

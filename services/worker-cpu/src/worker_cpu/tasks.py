@@ -24,15 +24,17 @@ from contracts.schemas import (
 )
 from contracts.storage import artifact_key
 from worker_cpu import sums
-from worker_cpu.csv_import.column_types import sales_columns
 from worker_cpu.csv_import.importing import DATA, PROFILE, QUARANTINE, CsvImport, import_csv
 from worker_cpu.csv_import.source import fetch_upload
 from worker_cpu.database import Engine
 from worker_cpu.progress import Progress
-from worker_cpu.reports.report import CHART, HTML, TABLE, TEXT, compose_report, render_report
+from worker_cpu.reports.rendering import CHART, HTML, TABLE, TEXT, render_report
+from worker_cpu.reports.report import compose_report
+from worker_cpu.sales.columns import sales_columns
 from worker_cpu.sales.dataset import SalesDataset
-from worker_cpu.sales.figures import SalesReader, aggregate_sales, total_by_day
+from worker_cpu.sales.figures import SalesReader, aggregate_sales
 from worker_cpu.sales.sample import write_sample
+from worker_cpu.sales.totals import total_by_day
 from worker_cpu.scratch import scratch_folder
 from worker_cpu.settings import WorkerCpuSettings
 

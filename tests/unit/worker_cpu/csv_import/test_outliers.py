@@ -22,10 +22,9 @@ from worker_cpu.csv_import.blocks import PerfectBlock
 from worker_cpu.csv_import.conversion import Conversion
 from worker_cpu.csv_import.dialect import Dialect
 from worker_cpu.csv_import.importing import CsvImport
-from worker_cpu.csv_import.outliers import Outliers
-from worker_cpu.csv_import.patches import Patch, Patches
 from worker_cpu.csv_import.quarantine import read_quarantine
-from worker_cpu.csv_import.segments import MARK_RECORDS, RecordIndex, divide_without
+from worker_cpu.csv_import.screening import Outliers
+from worker_cpu.csv_import.segments import MARK_RECORDS, Patch, Patches, RecordIndex, divide_without
 from worker_cpu.database import Engine
 
 COLUMNS = ("sale_id", "date", "region", "product", "quantity", "unit_price")

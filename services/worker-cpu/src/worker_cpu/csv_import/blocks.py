@@ -1,16 +1,13 @@
 """Tells at the speed of memory whether a block of CSV is without fault, which most blocks are."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker_cpu.csv_import.column_facts import PAD, PAD_BYTES, ColumnFacts, block_facts
-from worker_cpu.csv_import.records import MAX_RECORD_BYTES, RecordShape
-
-_NEWLINE: Final = ord("\n")
-_QUOTE: Final = ord('"')
+from worker_cpu.csv_import.records import MAX_RECORD_BYTES, NEWLINE, QUOTE, RecordShape, is_utf8
 
 _Places = NDArray[np.int64]
 _Bytes = NDArray[np.uint8]
@@ -46,15 +43,15 @@ def perfect_block(
     padded[:PAD_BYTES] = PAD
     padded[PAD_BYTES:] = np.frombuffer(block, np.uint8)
     data = padded[PAD_BYTES:]
-    quotes = np.flatnonzero(data == _QUOTE) if b'"' in block else np.empty(0, np.int64)
+    quotes = np.flatnonzero(data == QUOTE) if b'"' in block else np.empty(0, np.int64)
     separators = _separators(data, quotes, shape)
     if separators is None or not (
         _quotes_are_strict(data, quotes[quotes <= separators[-1]], shape.delimiter[0])
-        and _is_utf8(block[: separators[-1] + 1])
+        and is_utf8(block[: separators[-1] + 1])
     ):
         return None
     ends = separators[len(shape.columns) - 1 :: len(shape.columns)]
-    newlines = np.flatnonzero(data[: ends[-1] + 1] == _NEWLINE) if len(quotes) else ends
+    newlines = np.flatnonzero(data[: ends[-1] + 1] == NEWLINE) if len(quotes) else ends
     found = block_facts(padded, separators, known, most_outliers)
     return PerfectBlock(
         size_bytes=int(ends[-1]) + 1,
@@ -69,9 +66,9 @@ def perfect_block(
 def _separators(data: _Bytes, quotes: _Places, shape: RecordShape) -> _Places | None:
     """Return the end of each field of the whole records; None if they are not all well-shaped."""
     found = data == shape.delimiter[0]
-    found |= data == _NEWLINE
+    found |= data == NEWLINE
     separators = _outside(np.flatnonzero(found), quotes)
-    ends_record = data.take(separators) == _NEWLINE
+    ends_record = data.take(separators) == NEWLINE
     records = np.count_nonzero(ends_record)
     width = len(shape.columns)
     whole = len(separators) - int(np.argmax(ends_record[::-1])) if records else 0
@@ -95,20 +92,10 @@ def _quotes_are_strict(data: _Bytes, quotes: _Places, delimiter: int) -> bool:
     """Say whether each quote opens or closes a field, or is one of a doubled pair."""
     if not len(quotes):
         return True
-    borders: tuple[int, ...] = (delimiter, _NEWLINE, _QUOTE)
+    borders: tuple[int, ...] = (delimiter, NEWLINE, QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
     before: NDArray[Any] = data[opening[opening > 0] - 1]
     return bool(np.isin(before, borders).all() and np.isin(data[closing + 1], borders).all())
-
-
-def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _jumps(newlines: _Places, ends: _Places) -> list[tuple[int, int]]:

@@ -12,9 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from worker_cpu.csv_import.records import NEWLINE, QUOTE
+
 PAD_BYTES: Final = 8
 """Before a block, so that a look back from the end of its first field stays in the array."""
-PAD: Final = ord("\n")
+PAD: Final = NEWLINE
 """What is there: no digit, so that the first field's digits are its own."""
 
 _SHORT: Final = 9
@@ -24,7 +26,6 @@ _CENTS_LENGTH: Final = len("0.99")
 _ZERO: Final = ord("0")
 _POINT: Final = ord(".")
 _HYPHEN: Final = ord("-")
-_QUOTE: Final = ord('"')
 _SPACE: Final = ord(" ")
 
 _Places = NDArray[np.int64]
@@ -177,7 +178,7 @@ class _Fields:
         return sized & self.byte(_POINT, 2) & digits
 
     def visible(self) -> _Answers:
-        answers: _Answers = (self.first > _SPACE) & (self.first != _QUOTE) & (self.lengths > 0)
+        answers: _Answers = (self.first > _SPACE) & (self.first != QUOTE) & (self.lengths > 0)
         return answers
 
 

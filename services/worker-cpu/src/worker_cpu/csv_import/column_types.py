@@ -12,8 +12,7 @@ import duckdb
 
 from worker_cpu.csv_import.column_facts import ColumnFacts
 from worker_cpu.database import identifier, quoted
-
-SALES_COLUMNS: Final = ("sale_id", "date", "region", "product", "quantity", "unit_price")
+from worker_cpu.sales.columns import sales_columns
 
 _LIKELY: Final = 0.9
 """A column has a type if so many of its sampled values have it; the others are quarantined."""
@@ -133,14 +132,6 @@ _CANDIDATES: Final = (
         " ['%d/%m/%Y %H:%M:%S', '%d/%m/%Y %H:%M', '%d/%m/%Y']) AS TIMESTAMP)",
     ),
 )
-
-
-def sales_columns(columns: Sequence[str]) -> dict[str, str] | None:
-    """Map the sales columns to a file's, in any order and case; None if one is missing."""
-    found = {column.strip().lower(): column for column in columns}
-    if not found.keys() >= set(SALES_COLUMNS):
-        return None
-    return {name: found[name] for name in SALES_COLUMNS}
 
 
 def infer_readings(

@@ -10,17 +10,15 @@ import duckdb
 
 from worker_cpu.csv_import.column_facts import ColumnFacts
 from worker_cpu.csv_import.column_types import TEXT, Reading, infer_readings
-from worker_cpu.csv_import.csv_source import from_csv, from_text
-from worker_cpu.csv_import.dialect import Dialect
-from worker_cpu.csv_import.judging import judge
+from worker_cpu.csv_import.dialect import Dialect, from_csv, from_text
 from worker_cpu.csv_import.one_pass import DoubtError, Proof
-from worker_cpu.csv_import.patches import Patches
 from worker_cpu.csv_import.quarantine import QuarantineWriter
 from worker_cpu.csv_import.records import RecordShape
 from worker_cpu.csv_import.screening import Screened
 from worker_cpu.csv_import.segments import (
     MARK_RECORDS,
     PROTOCOL,
+    Patches,
     SegmentFiles,
     Segments,
     divide,
@@ -30,12 +28,11 @@ from worker_cpu.csv_import.type_mismatches import (
     Misfit,
     MisfitReport,
     first_misfit,
+    judge,
     misfit_conditions,
 )
-from worker_cpu.database import execute_watched, identifier, one_thread, quoted
+from worker_cpu.database import PARQUET, execute_watched, identifier, one_thread, quoted
 from worker_cpu.progress import Progress
-
-PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
 
 _SAMPLE_ROWS: Final = 20_000
 _SAMPLE_CELLS: Final = 1_000_000

@@ -1,14 +1,17 @@
-"""The delimiter and the columns of a CSV, from its first lines."""
+"""The delimiter and the columns of a CSV, from its first lines, and how DuckDB reads it by them."""
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from contracts.errors import RejectedError
+from worker_cpu.csv_import.records import MAX_RECORD_BYTES
+from worker_cpu.database import quoted
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 
@@ -92,3 +95,25 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
         taken.add(candidate.lower())
         result.append(candidate)
     return tuple(result)
+
+
+def from_csv(
+    files: Sequence[str | Path], dialect: Dialect, types: Mapping[str, str], *, has_header: bool
+) -> str:
+    """Return the SQL that reads `files`, one after the other, with a type for each column."""
+    # Left to guess, DuckDB 2.0 takes a lone \r in the header for the line end: no row is read.
+    columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in types.items())
+    return (
+        f"FROM read_csv([{', '.join(map(quoted, files))}], auto_detect = false,"
+        f" header = {has_header}, delim = {quoted(dialect.delimiter)},"
+        " quote = '\"', escape = '\"', nullstr = '', strict_mode = true,"
+        " new_line = '\\n',"
+        f" max_line_size = {2 * MAX_RECORD_BYTES}, columns = {{{columns}}})"
+    )
+
+
+def from_text(files: Sequence[str | Path], dialect: Dialect, *, has_header: bool) -> str:
+    """Return the SQL that reads every column of `files` as text."""
+    return from_csv(
+        files, dialect, dict.fromkeys(dialect.columns, "VARCHAR"), has_header=has_header
+    )

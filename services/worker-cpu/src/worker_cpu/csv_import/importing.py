@@ -11,12 +11,12 @@ from contracts.errors import RejectedError
 from contracts.schemas import ColumnProfile, QuarantinedLine
 from worker_cpu.csv_import.conversion import Conversion
 from worker_cpu.csv_import.dialect import Dialect, detect_dialect
-from worker_cpu.csv_import.encoding import UTF_8, declared_encoding, detect_encoding, utf8_chunks
 from worker_cpu.csv_import.one_pass import survey
 from worker_cpu.csv_import.profile import profile_columns, write_profile
 from worker_cpu.csv_import.quarantine import QuarantineWriter, merge_quarantines, preview
 from worker_cpu.csv_import.records import RecordShape
 from worker_cpu.csv_import.screening import Screened, Screening, unified_newlines
+from worker_cpu.csv_import.source import UTF_8, declared_encoding, detect_encoding, utf8_chunks
 from worker_cpu.database import Engine
 from worker_cpu.progress import Progress
 

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from worker_cpu.csv_import.blocks import PerfectBlock, perfect_block
 from worker_cpu.csv_import.column_facts import ColumnFacts
-from worker_cpu.csv_import.records import MAX_RECORD_BYTES, RecordShape
+from worker_cpu.csv_import.records import MAX_RECORD_BYTES, NEWLINE, QUOTE, RecordShape
 from worker_cpu.csv_import.screening import Screened
 from worker_cpu.csv_import.segments import RecordMarks
 
 _BLOCK_BYTES: Final = 512 * 1024
 """What is screened at a time; NumPy's arrays of it stay in a processor's own cache."""
 _SURVEYED_BYTES: Final = 256 * 1024
-_NEWLINE: Final = ord("\n")
-_QUOTE: Final = ord('"')
 
 
 class DoubtError(Exception):
@@ -41,9 +39,9 @@ def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) 
     facts = None
     for block in _blocks(source):
         facts = facts or _facts_of(block.tobytes(), shape, has_header=has_header)
-        if facts is None or (block == _QUOTE).any() or begun > MAX_RECORD_BYTES:
+        if facts is None or (block == QUOTE).any() or begun > MAX_RECORD_BYTES:
             return None
-        ends = np.flatnonzero(block == _NEWLINE)
+        ends = np.flatnonzero(block == NEWLINE)
         if len(ends):
             marks.add(ends + begun)
         begun = len(block) - int(ends[-1]) - 1 if len(ends) else begun + len(block)

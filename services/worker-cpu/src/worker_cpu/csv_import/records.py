@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+NEWLINE: Final = ord("\n")
+QUOTE: Final = ord('"')
+
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Longer ones are quarantined; an unclosed quote is given up after as much."""
 
@@ -158,7 +161,7 @@ class RecordShape:
             return Fault(found.end, "contains a NUL character")
         if len(raw) > MAX_RECORD_BYTES:
             return Fault(found.end, f"longer than {MAX_RECORD_BYTES:,} bytes")
-        return found if _is_utf8(raw) else Fault(found.end, "not valid UTF-8")
+        return found if is_utf8(raw) else Fault(found.end, "not valid UTF-8")
 
     def _normalized(self, fields: list[bytes]) -> bytes:
         return self.delimiter.join(map(self._encoded, fields)) + b"\n"
@@ -177,7 +180,8 @@ def _closing_quote(block: bytes, position: int) -> int:
     return -1
 
 
-def _is_utf8(raw: bytes) -> bool:
+def is_utf8(raw: bytes) -> bool:
+    """Return whether these bytes are valid UTF-8."""
     if raw.isascii():
         return True
     try:

@@ -12,22 +12,59 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from contracts.errors import RejectedError
 from worker_cpu.csv_import.blocks import PerfectBlock, perfect_block
 from worker_cpu.csv_import.column_facts import NOTHING_KNOWN, ColumnFacts
-from worker_cpu.csv_import.outliers import Outlier, Outliers
 from worker_cpu.csv_import.quarantine import MAX_RAW_BYTES, QuarantineWriter
-from worker_cpu.csv_import.records import Fault, Incomplete, Record, RecordShape
+from worker_cpu.csv_import.records import NEWLINE, Fault, Incomplete, Record, RecordShape
 from worker_cpu.csv_import.segments import RecordIndex, RecordMarks
-
-_NEWLINE: Final = ord("\n")
 
 LINE_JUMP: Final = struct.Struct("<qq")
 """(number of a record, its line): an entry wherever the two do not advance together."""
+
+_MOST_OUTLIERS_SHARE: Final = 0.01
+"""Of more records than these, a column is not what it seemed to be."""
+_MOST_OUTLIERS_BYTES: Final = 16 * 1024 * 1024
+"""About the memory that outliers may take; beyond it, no more are noted."""
+_OUTLIER_BYTES: Final = 200
+"""What Python takes for one, besides its text."""
+
+
+class Outlier(NamedTuple):
+    """A well-formed record of the screened file."""
+
+    number: int
+    """From 0, without the header."""
+    start: int
+    """Its first byte."""
+    end: int
+    """The byte after its newline."""
+
+
+class Outliers:
+    """Collects the outliers of a file, block by block, and says how many more there may be."""
+
+    def __init__(self) -> None:
+        self.found: list[Outlier] = []
+        self._size_bytes = 0
+
+    def room(self, records: int) -> int:
+        """Return how many more there may be among the first `records` of the file."""
+        if self._size_bytes > _MOST_OUTLIERS_BYTES:
+            return 0
+        return max(0, int(_MOST_OUTLIERS_SHARE * records) - len(self.found))
+
+    def add(self, block: PerfectBlock, number: int, start: int) -> None:
+        """Note the outliers of a block; `number` and `start` are those of its first record."""
+        for index in block.outliers:
+            begin = int(block.ends[index - 1]) + 1 if index else 0
+            end = int(block.ends[index]) + 1
+            self.found.append(Outlier(number + index, start + begin, start + end))
+            self._size_bytes += end - begin + _OUTLIER_BYTES
 
 
 @dataclass(frozen=True)
@@ -188,7 +225,7 @@ class Screening:
         self._intact_bytes += len(raw)
         self._jump(self._records, self._lines)
         header_end = raw.find(b"\n") + 1 if self._has_header and self._records == 0 else 0
-        ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == _NEWLINE)
+        ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
         self._marks.add(ends)
         self._records += len(ends)
         self._lines += len(ends)

@@ -7,17 +7,18 @@ its pieces is a file with just the records of one row group, they are the same e
 import io
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from worker_cpu.csv_import.patches import Patches
+from worker_cpu.csv_import.records import NEWLINE, QUOTE
 
 PROTOCOL: Final = "segment"
 MARK_RECORDS: Final = 2_048
@@ -25,9 +26,6 @@ MARK_RECORDS: Final = 2_048
 
 _MOST_BYTES: Final = 7_500_000
 """DuckDB reads at most 8 MB of a file as one piece."""
-
-_NEWLINE: Final = ord("\n")
-_QUOTE: Final = ord('"')
 
 
 class RecordMarks:
@@ -66,8 +64,8 @@ class RecordIndex:
         [end] = self.mark_starts[mark + 1 : mark + 2] or [self.size_bytes]
         with self.path.open("rb", buffering=0) as file:
             data = np.frombuffer(os.pread(file.fileno(), end - start, start), np.uint8)
-        newlines = np.flatnonzero(data == _NEWLINE)
-        quotes = np.flatnonzero(data == _QUOTE)
+        newlines = np.flatnonzero(data == NEWLINE)
+        quotes = np.flatnonzero(data == QUOTE)
         ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
         return start + int(ends[beyond - 1]) + 1
 
@@ -102,6 +100,43 @@ def _between(borders: Sequence[int], index: RecordIndex, rows: int) -> Segments:
     return Segments(
         rows, [(start, end - start) for start, end in pairwise([*borders, index.size_bytes])]
     )
+
+
+class Patch(NamedTuple):
+    """What stands instead of the bytes from `start` to before `end`."""
+
+    start: int
+    end: int
+    text: bytes
+
+
+class Patches:
+    """Patches of one file, none of which begins before another one ends."""
+
+    def __init__(self, patches: Sequence[Patch] = ()) -> None:
+        """Take patches in the order of the file."""
+        self._patches = patches
+        self._starts = [patch.start for patch in patches]
+
+    def size_bytes(self, first: int, size: int) -> int:
+        """Return how long the part of the file becomes that is `size` from its byte `first` on."""
+        return size + sum(
+            len(patch.text) - (min(patch.end, first + size) - patch.start)
+            for patch in self._within(first, size)
+        )
+
+    def applied(self, content: bytes, first: int) -> bytes:
+        """Return what becomes of `content`, the part of the file from its byte `first` on."""
+        pieces = []
+        done = 0
+        for patch in self._within(first, len(content)):
+            pieces += [content[done : patch.start - first], patch.text]
+            done = patch.end - first
+        return b"".join([*pieces, content[done:]]) if pieces else content
+
+    def _within(self, first: int, size: int) -> Sequence[Patch]:
+        begin = bisect_left(self._starts, first)
+        return self._patches[begin : bisect_left(self._starts, first + size, lo=begin)]
 
 
 class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types

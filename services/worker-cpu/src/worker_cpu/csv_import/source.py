@@ -1,11 +1,13 @@
-"""Brings an upload within reach as a plain local file: downloaded and decompressed if need be."""
+"""The file to import: a plain local copy of an upload, its encoding, its text as UTF-8."""
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import charset_normalizer
 import obstore
 from obstore.store import LocalStore, ObjectStore
 
@@ -13,9 +15,39 @@ from contracts.errors import RejectedError
 from contracts.storage import upload_key
 from worker_cpu.progress import Progress
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
+UTF_8: Final = "utf-8"
 
-_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_CHUNK_BYTES: Final = 256 * 1024
+_DOWNLOAD_BYTES: Final = 4 * 1024 * 1024
+_HEAD_BYTES: Final = 64 * 1024
+_SAMPLE_BYTES: Final = 256 * 1024
+_BOMS: Final = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LEGACY: Final = ("cp1252", "cp850", "mac_roman")
+"""What Western Windows, DOS and old Macs wrote."""
+_UNDEFINED_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
+_SIGNATURES: Final = (
+    (b"PK\x03\x04", "an Excel workbook or a ZIP archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"%PDF", "a PDF"),
+    (b"PAR1", "a Parquet file"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+)
+_CONTROL_CHARACTERS: Final = bytes(set(range(32)) - set(b"\t\n\r\f\x1a"))
+_CONTROL_SHARE: Final = 0.01
+_WIDE_SHARE: Final = 0.3
+"""Of the bytes at even (or odd) places, how many are zero in Western UTF-16 text, at least."""
 
 
 def fetch_upload(
@@ -46,7 +78,7 @@ def _local_copy(storage: ObjectStore, key: str, target: Path, progress: Progress
         return Path(storage.prefix) / key
     with target.open("wb") as file:
         done = 0
-        for chunk in obstore.get(storage, key).stream(min_chunk_size=_CHUNK_BYTES):
+        for chunk in obstore.get(storage, key).stream(min_chunk_size=_DOWNLOAD_BYTES):
             done += file.write(chunk)
             progress(done, size, "bytes", "downloading")
     return target
@@ -54,14 +86,14 @@ def _local_copy(storage: ObjectStore, key: str, target: Path, progress: Progress
 
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
+        return file.read(2) == _GZIP_MAGIC
 
 
 def _decompressed(source: Path, target: Path, limit_bytes: int, progress: Progress) -> Path:
     size = source.stat().st_size
     try:
         with source.open("rb") as packed, gzip.open(packed) as plain, target.open("wb") as file:
-            for chunk in _bounded(iter(lambda: plain.read(_CHUNK_BYTES), b""), limit_bytes):
+            for chunk in _bounded(iter(lambda: plain.read(_DOWNLOAD_BYTES), b""), limit_bytes):
                 file.write(chunk)
                 progress(packed.tell(), size, "bytes", "decompressing")
     except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
@@ -81,3 +113,109 @@ def _bounded(chunks: Iterable[bytes], limit_bytes: int) -> Iterator[bytes]:
 
 def _too_large(limit_bytes: int) -> RejectedError:
     return RejectedError(f"the file holds more than {limit_bytes:,} bytes: split it")
+
+
+def detect_encoding(path: Path) -> str:
+    """Return Python's name of the encoding of a text file; that of an empty one is UTF-8.
+
+    A file of mostly valid UTF-8 is UTF-8, even when some lines are damaged.
+
+    Raises:
+        RejectedError: it is no text at all.
+
+    """
+    if declared := declared_encoding(path):
+        return declared
+    offset = _first_suspect(path)
+    return UTF_8 if offset is None else _judge(_lines_at(path, offset))
+
+
+def declared_encoding(path: Path) -> str | None:
+    """Return the encoding that a file's first bytes show; None if only all of them can tell.
+
+    Raises:
+        RejectedError: it is no text at all.
+
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    _refuse_known_binary(head)
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return encoding
+    if wide := _wide_without_mark(head):
+        return wide
+    _refuse_control_characters(head)
+    return None
+
+
+def utf8_chunks(path: Path, encoding: str) -> Iterator[bytes]:
+    """Yield the file's text as UTF-8; what is UTF-8 already passes unchecked."""
+    with path.open("rb") as file:
+        if encoding == "utf-8-sig":
+            file.seek(len(codecs.BOM_UTF8))
+        chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        if encoding in (UTF_8, "utf-8-sig"):
+            yield from chunks
+            return
+        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        for chunk in chunks:
+            yield decoder.decode(chunk).encode()
+        yield decoder.decode(b"", final=True).encode()
+
+
+def _refuse_known_binary(head: bytes) -> None:
+    for signature, what in _SIGNATURES:
+        if head.startswith(signature):
+            raise RejectedError(f"the file is {what}, not text: export it as CSV")
+
+
+def _refuse_control_characters(head: bytes) -> None:
+    controls = len(head) - len(head.translate(None, delete=_CONTROL_CHARACTERS))
+    if controls > _CONTROL_SHARE * len(head):
+        raise RejectedError("the file is binary (NUL or control characters), not CSV text")
+
+
+def _wide_without_mark(head: bytes) -> str | None:
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    enough = _WIDE_SHARE * len(head) / 2
+    if odd > enough and even * 10 < odd:
+        return "utf-16-le"
+    if even > enough and odd * 10 < even:
+        return "utf-16-be"
+    return None
+
+
+def _first_suspect(path: Path) -> int | None:
+    """Return the start of the first chunk that is not valid UTF-8, in bytes."""
+    decoder = codecs.getincrementaldecoder(UTF_8)()
+    with path.open("rb") as file:
+        offset = 0
+        while chunk := file.read(_CHUNK_BYTES):
+            is_plain = chunk.isascii() and not decoder.getstate()[0]
+            try:
+                decoder.decode(b"" if is_plain else chunk)
+            except UnicodeDecodeError as exc:
+                return max(0, offset + exc.start - _SAMPLE_BYTES // 2)
+            offset += len(chunk)
+    return None
+
+
+def _lines_at(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        sample = file.read(_SAMPLE_BYTES)
+    return b"\n".join(line for line in sample.splitlines() if not line.isascii())
+
+
+def _judge(sample: bytes) -> str:
+    decoded = sample.decode(UTF_8, errors="replace")
+    damaged = decoded.count("\ufffd")
+    valid = sum(not character.isascii() for character in decoded) - damaged
+    if valid > damaged:
+        return UTF_8
+    best = charset_normalizer.from_bytes(sample, cp_isolation=list(_LEGACY)).best()
+    encoding = best.encoding if best else "cp1252"
+    if encoding == "cp1252" and not _UNDEFINED_IN_CP1252.isdisjoint(sample):
+        return "latin-1"
+    return encoding

@@ -1,29 +1,18 @@
-"""The reports that are mailed: HTML, text, chart and table, in Brazilian Portuguese."""
+"""What a report says, in Brazilian Portuguese: figures, titles, the bars of its chart."""
 
-import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
-from jinja2 import PackageLoader, StrictUndefined
-from jinja2.sandbox import SandboxedEnvironment
-
 from contracts.schemas import ALL_REGIONS, ProductSales, ReportType, SalesFigures
-from worker_cpu.formula_escaping import escape_cell
 from worker_cpu.reports import brazilian
-from worker_cpu.reports.chart import Bar, draw_bars, draw_message
+from worker_cpu.reports.chart import Bar
 from worker_cpu.sales.figures import SalesReader, change_percent
 from worker_cpu.sales.months import days_in, months_between, shift_month
 
 _MONTH: Final = re.compile(r"\d{4}-\d{2}")
-
-HTML: Final = "report.html"
-TEXT: Final = "report.txt"
-CHART: Final = "chart.png"
-TABLE: Final = "sales.csv"
 
 _TITLES: Final[Mapping[ReportType, str]] = {
     "vendas": "Relatório de vendas",
@@ -132,53 +121,6 @@ def compose_report(
         bars=_bars(reader, region, months) if figures.rows else (),
         dataset_is_empty=not stored,
     )
-
-
-def render_report(report: Report, folder: Path) -> None:
-    """Write HTML, TEXT, CHART and TABLE into `folder`."""
-    templates = _templates()
-    for name in (HTML, TEXT):
-        text = templates.get_template(f"{name}.j2").render(report=report)
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    if report.bars:
-        draw_bars(report.chart_title, report.bars, folder / CHART)
-    else:
-        message = "Ainda não há vendas" if report.dataset_is_empty else "Sem vendas no período"
-        draw_message(report.chart_title, message, folder / CHART)
-    _write_table(report.label, report.rows, folder / TABLE)
-
-
-def _templates() -> SandboxedEnvironment:
-    environment = SandboxedEnvironment(
-        loader=PackageLoader("worker_cpu.reports"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "number": brazilian.number,
-        "money": brazilian.money,
-        "percent": brazilian.percent,
-        "month_name": brazilian.month_name,
-    }
-    return environment
-
-
-def _write_table(label: str, rows: Iterable[Row], target: Path) -> None:
-    """Write a CSV as Brazilian spreadsheets open it: semicolons, decimal commas, a BOM."""
-    with target.open("w", encoding="utf-8-sig", newline="") as file:
-        table = csv.writer(file, delimiter=";", lineterminator="\r\n")
-        table.writerow([label, "Vendas", "Quantidade", "Receita", "Ticket médio"])
-        for row in rows:
-            figures = row.figures
-            money = [_plain(figures.revenue), _plain(figures.average_ticket)]
-            table.writerow([escape_cell(row.label), figures.rows, figures.quantity, *money])
-
-
-def _plain(value: Decimal | None) -> str:
-    return "" if value is None else f"{value:.2f}".replace(".", ",")
 
 
 def _span(months: Sequence[str]) -> str:

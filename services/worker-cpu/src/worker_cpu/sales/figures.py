@@ -4,7 +4,7 @@ What is stored are totals by day, region and product: every figure is a sum of t
 far less than one of single sales.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from pathlib import Path
@@ -13,21 +13,14 @@ from typing import Final
 import duckdb
 
 from contracts.schemas import ALL_REGIONS, AggregateSalesResult, ProductSales, SalesFigures
-from worker_cpu.csv_import.conversion import PARQUET
-from worker_cpu.database import identifier, one_thread, quoted
-from worker_cpu.progress import Progress
-from worker_cpu.sales.dataset import MonthFile, SalesDataset, Snapshot
+from worker_cpu.database import quoted
+from worker_cpu.sales.dataset import SalesDataset, Snapshot
 from worker_cpu.sales.months import months_between, shift_month
 
 TOP_PRODUCTS: Final = 5
 
 _CENT: Final = Decimal("0.01")
 _NO_REVENUE: Final = Decimal("0.00")
-_NORMALIZED: Final = {"region": "lower(trim({}))", "product": "trim({})"}
-_TOTALS: Final = (
-    "count(*) AS sales, sum(quantity)::BIGINT AS quantity,"
-    " sum(quantity * unit_price)::DECIMAL(38,2) AS revenue"
-)
 _FIGURES: Final = (
     "coalesce(sum(sales), 0)::BIGINT AS rows, coalesce(sum(quantity), 0) AS quantity,"
     " coalesce(sum(revenue), 0)::DECIMAL(38,2) AS revenue"
@@ -36,47 +29,6 @@ _EMPTY: Final = (
     "(SELECT NULL::DATE AS date, NULL::VARCHAR AS region, NULL::VARCHAR AS product,"
     " NULL::BIGINT AS sales, NULL::BIGINT AS quantity, NULL::DECIMAL(38,2) AS revenue WHERE false)"
 )
-
-
-def total_by_day(
-    connection: duckdb.DuckDBPyConnection,
-    data: Path,
-    columns: Mapping[str, str],
-    scratch: Path,
-    progress: Progress,
-) -> dict[str, MonthFile]:
-    """Sum up the sales in the Parquet `data` by day, region and product, into a file per month.
-
-    `columns` maps the sales columns to those of `data`.
-    """
-    values = ", ".join(
-        f"{_NORMALIZED.get(name, '{}').format(identifier(column))} AS {name}"
-        for name, column in columns.items()
-    )
-    connection.execute(
-        f"CREATE TEMP TABLE totals AS SELECT date, region, product, {_TOTALS}"  # noqa: S608 - quoted
-        f" FROM (SELECT {values} FROM read_parquet({quoted(data)})) GROUP BY ALL"
-    )
-    months = connection.execute(
-        "SELECT strftime(date, '%Y-%m') AS month, sum(sales)::BIGINT FROM totals"
-        " GROUP BY month ORDER BY month"
-    ).fetchall()
-    files = {}
-    with one_thread(connection):  # the same totals are the same bytes
-        for done, (month, rows) in enumerate(months):
-            progress(done, len(months), "months", "importing sales")
-            path = scratch / f"{month}.parquet"
-            _write_month(connection, month, path)
-            files[month] = MonthFile(path, rows)
-    return files
-
-
-def _write_month(connection: duckdb.DuckDBPyConnection, month: str, path: Path) -> None:
-    first = f"DATE '{month}-01'"
-    connection.execute(
-        f"COPY (FROM totals WHERE date BETWEEN {first} AND last_day({first})"
-        f" ORDER BY date, region, product) TO {quoted(path)} ({PARQUET})"
-    )
 
 
 @dataclass(frozen=True)
