@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from worker_cpu.reports.brazilian import short_money
+from worker_cpu.reports.formats import short_money
 
 _SIZE_INCHES: Final = (8.0, 3.6)
 _DOTS_PER_INCH: Final = 150

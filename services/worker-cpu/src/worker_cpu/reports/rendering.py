@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from worker_cpu.formula_escaping import escape_cell
-from worker_cpu.reports import brazilian
+from worker_cpu.reports import formats
 from worker_cpu.reports.chart import draw_bars, draw_message
 from worker_cpu.reports.report import Report, Row
 
@@ -44,10 +43,10 @@ def _templates() -> SandboxedEnvironment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "number": brazilian.number,
-        "money": brazilian.money,
-        "percent": brazilian.percent,
-        "month_name": brazilian.month_name,
+        "number": formats.number,
+        "money": formats.money,
+        "percent": formats.percent,
+        "month_name": formats.month_name,
     }
     return environment
 
@@ -59,9 +58,5 @@ def _write_table(label: str, rows: Iterable[Row], target: Path) -> None:
         table.writerow([label, "Vendas", "Quantidade", "Receita", "Ticket médio"])
         for row in rows:
             figures = row.figures
-            money = [_plain(figures.revenue), _plain(figures.average_ticket)]
+            money = map(formats.plain_money, (figures.revenue, figures.average_ticket))
             table.writerow([escape_cell(row.label), figures.rows, figures.quantity, *money])
-
-
-def _plain(value: Decimal | None) -> str:
-    return "" if value is None else f"{value:.2f}".replace(".", ",")

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from contracts.schemas import ALL_REGIONS, ProductSales, ReportType, SalesFigures
-from worker_cpu.reports import brazilian
+from worker_cpu.reports import formats
 from worker_cpu.reports.chart import Bar
 from worker_cpu.sales.figures import SalesReader, change_percent
 from worker_cpu.sales.months import days_in, months_between, shift_month
@@ -40,7 +40,7 @@ class Row:
     def name(self) -> str:
         """The label as people read it: months by their names."""
         is_month = _MONTH.fullmatch(self.label)
-        return brazilian.month_name(self.label) if is_month else self.label
+        return formats.month_name(self.label) if is_month else self.label
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Report:
         best = max(self.bars, key=lambda bar: bar.value)
         return (
             f"Gráfico de colunas: {_CHART_TITLES[self.type].lower()}, {self.period}."
-            f" Total de {brazilian.money(self.figures.revenue)}; a maior coluna é {best.label}."
+            f" Total de {formats.money(self.figures.revenue)}; a maior coluna é {best.label}."
         )
 
 
@@ -99,7 +99,7 @@ def compose_report(
     else:
         month = month or (stored[-1] if stored else None)
         months = [month] if month else []
-        period = brazilian.month_name(month) if month else ""
+        period = formats.month_name(month) if month else ""
     figures = reader.figures(region, months)
     before = shift_month(month, -1) if month else None
     previous = reader.figures(region, [before]) if before else None
@@ -126,7 +126,7 @@ def compose_report(
 def _span(months: Sequence[str]) -> str:
     if not months:
         return ""
-    first, last = brazilian.month_name(months[0]), brazilian.month_name(months[-1])
+    first, last = formats.month_name(months[0]), formats.month_name(months[-1])
     return first if first == last else f"{first} a {last}"
 
 
@@ -137,7 +137,7 @@ def _bars(reader: SalesReader, region: str, months: Sequence[str]) -> list[Bar]:
         found = reader.grouped("strftime(date, '%d')", region, months)
     else:
         names = {
-            month: brazilian.short_month(month) for month in months_between(months[0], months[-1])
+            month: formats.short_month(month) for month in months_between(months[0], months[-1])
         }
         found = reader.grouped("strftime(date, '%Y-%m')", region, months)
     revenue = {key: float(sums.revenue) for key, sums in found}
