@@ -25,21 +25,21 @@ from worker_cpu.tasks import CpuTasks
 
 
 @dataclass
-class HeardJob:
-    """What a task sees of its job, and what it said about it."""
+class ReportedJob:
+    """What a task sees of its job, and the progress that it has reported."""
 
     id: str
-    heard: list[tuple[int, int | None, str, str | None]] = field(default_factory=list)
+    reported: list[tuple[int, int | None, str, str | None]] = field(default_factory=list)
 
     def report(
         self, current: int, total: int | None, unit: str, message: str | None = None
     ) -> None:
-        self.heard.append((current, total, unit, message))
+        self.reported.append((current, total, unit, message))
 
 
 @dataclass
 class CpuLane:
-    """Submits to the tasks what a message would bring."""
+    """Runs the tasks with the arguments of a message."""
 
     tasks: CpuTasks
     storage: ObjectStore
@@ -84,4 +84,4 @@ class CpuLane:
 
     @staticmethod
     def job(job_id: str) -> Job:
-        return cast("Job", HeardJob(job_id))
+        return cast("Job", ReportedJob(job_id))

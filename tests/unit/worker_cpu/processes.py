@@ -1,4 +1,4 @@
-"""What processes of their own do in tests."""
+"""What tests run in other processes."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.storage import open_storage
-from worker_cpu.database import PARQUET, Engine
+from worker_cpu.database import PARQUET, Database
 from worker_cpu.sales.dataset import MonthFile, SalesDataset
 
 IMPORTS_EACH = 5
@@ -26,7 +26,7 @@ def fail_to_copy(scratch: str, times: int) -> None:
     row = "i, CASE WHEN i = 130000 THEN error('bad') ELSE 'good' END"
     rows = f"SELECT {row} FROM range(200000) AS numbers(i)"  # noqa: S608 - a constant
     copy = f"COPY ({rows}) TO '{scratch}/rows.parquet' ({PARQUET})"
-    with Engine(memory_limit_bytes=128 * 1024 * 1024).connect(Path(scratch)) as connection:
+    with Database(memory_limit_bytes=128 * 1024 * 1024).connect(Path(scratch)) as connection:
         for _ in range(times):
             with suppress(duckdb.InvalidInputException):
                 connection.execute(copy)

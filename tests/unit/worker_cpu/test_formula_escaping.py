@@ -17,7 +17,7 @@ from worker_cpu.formula_escaping import escape_cell, unescape_cell
         "''=1",
     ],
 )
-def test_formula_gets_an_apostrophe_and_loses_it_again(text: str) -> None:
+def test_formula_is_escaped_with_an_apostrophe_and_unescaped_again(text: str) -> None:
     assert escape_cell(text) == f"'{text}"
     assert unescape_cell(f"'{text}") == text
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from worker_cpu.scratch import remove_abandoned, scratch_folder
 
 
-def test_only_folders_of_long_dead_workers_are_removed(tmp_path: Path) -> None:
+def test_only_old_folders_of_workers_are_removed(tmp_path: Path) -> None:
     old, foreign = tmp_path / "twinlane-old", tmp_path / "other"
     for folder in (old, foreign):
         folder.mkdir()

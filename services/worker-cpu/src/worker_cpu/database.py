@@ -1,4 +1,4 @@
-"""DuckDB as every job gets it: bounded memory, own spill folder, no network, no surprises."""
+"""DuckDB as every job uses it: bounded memory, a spill folder of its own, no network."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +16,8 @@ _POLL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What a job may take: bytes of memory before DuckDB spills, and threads."""
+class Database:
+    """What a job may use: bytes of memory before DuckDB spills, and threads."""
 
     memory_limit_bytes: int
     threads: int = 1
@@ -29,8 +29,8 @@ class Engine:
             config={
                 "memory_limit": f"{self.memory_limit_bytes}B",
                 "threads": self.threads,
-                # With any, DuckDB 2.0 now and then waits for ever for writes that it has given up,
-                # when a COPY fails (compare duckdb/duckdb#23885).
+                # With any, DuckDB 2.0 sometimes waits for ever when a COPY fails: for writes that
+                # it has cancelled (compare duckdb/duckdb#23885).
                 "async_threads": 0,
                 "temp_directory": str(scratch / "spill"),
                 # One order of rows means one content of every output.
@@ -49,7 +49,7 @@ class Engine:
 
 @contextmanager
 def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Run statements one row after the other, where their order decides the result's bytes."""
+    """Run statements on one thread, where the order of rows decides the bytes of the result."""
     [threads] = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
     connection.execute("SET threads = 1")
     try:
@@ -61,7 +61,7 @@ def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def execute_watched(
     connection: duckdb.DuckDBPyConnection, sql: str, watch: Callable[[float], None]
 ) -> int:
-    """Execute `sql`, telling `watch` the done share (0 to 1), and return the count it answers.
+    """Execute `sql`, calling `watch` with the share that is done (0 to 1); return its count.
 
     The statement runs in a thread of its own and `watch` in the caller's, because Celery knows
     the current task by its thread. A deadline that interrupts the caller interrupts the statement.
@@ -84,7 +84,7 @@ def _poll(
 ) -> None:
     while not _finished(running):
         percent = connection.query_progress()
-        if percent >= 0:  # -1 means that DuckDB can't say yet
+        if percent >= 0:  # -1 means that DuckDB does not know yet
             watch(percent / 100)
 
 

@@ -1,6 +1,6 @@
-"""Foreign text in CSVs that people open with a spreadsheet, which runs some texts as formulas.
+"""Text of uploads in CSVs that people open in a spreadsheet, which runs some texts as formulas.
 
-See https://owasp.org/www-community/attacks/CSV_Injection. Numbers of our own are not for these.
+See https://owasp.org/www-community/attacks/CSV_Injection. Numbers that we write are not escaped.
 """
 
 from typing import Final

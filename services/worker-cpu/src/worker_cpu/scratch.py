@@ -13,7 +13,7 @@ _ABANDONED_SECONDS: Final = 24 * 3600
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove what killed workers left behind: folders that no job can still be using."""
+    """Remove the folders of killed workers: those that are too old for any job to use."""
     limit = time.time() - _ABANDONED_SECONDS
     for folder in parent.glob(f"{_PREFIX}*"):
         if folder.stat().st_mtime < limit:

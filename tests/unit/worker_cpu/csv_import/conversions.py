@@ -1,4 +1,4 @@
-"""Conversions of small CSVs, for the tests that compare two ways to the same rows."""
+"""Conversions of small CSVs, for the tests that compare two ways to convert the same rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +14,15 @@ from worker_cpu.csv_import.conversion import Conversion
 from worker_cpu.csv_import.dialect import Dialect
 from worker_cpu.csv_import.quarantine import QuarantineWriter, read_quarantine
 from worker_cpu.csv_import.records import RecordShape
-from worker_cpu.csv_import.screening import Screened, Screening
-from worker_cpu.database import Engine
+from worker_cpu.csv_import.screening import ScreenedFile, Screening
+from worker_cpu.database import Database
 
-ENGINE = Engine(memory_limit_bytes=128 * 1024 * 1024, threads=2)
+DATABASE = Database(memory_limit_bytes=128 * 1024 * 1024, threads=2)
 
 WHOLE = st.integers(0, 10**19).map(str)
 DAYS = st.dates().map(str) | st.sampled_from(["2025-02-30", "0999-01-01", "2025-13-01"])
 CENTS = st.decimals(0, 10**16, places=2).map(str)
-NASTY = st.sampled_from(
+EDGE_CASES = st.sampled_from(
     [
         *("", "0", "00", "01", "-1", "+1", " 1", "1 ", "1e2", "1E2", "10e-1", "0x10", "0b1", "1_0"),
         *("1.5", "1.", ".5", ".50", "1.999", "1.995", "1.500", "-0.50", "1e1.00", "0.50", "00.50"),
@@ -42,7 +42,7 @@ NASTY = st.sampled_from(
         ),
     ]
 )
-FIELDS = WHOLE | DAYS | CENTS | NASTY
+FIELDS = WHOLE | DAYS | CENTS | EDGE_CASES
 QUOTED = FIELDS.map('"{}"'.format) | st.sampled_from(['"a\nb"', '"a,b"', '"say ""x"""', '" "'])
 
 
@@ -56,25 +56,25 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def screen(source: Path, dialect: Dialect, folder: Path, chunks: list[bytes]) -> Screened:
+def screen(source: Path, dialect: Dialect, folder: Path, chunks: list[bytes]) -> ScreenedFile:
     shape = RecordShape(dialect.delimiter, dialect.columns)
     with QuarantineWriter(folder / "malformed.csv") as faults:
         screening = Screening(shape, source, folder, faults, has_header=dialect.has_header)
         return screening.run(chunks)
 
 
-def convert(screened: Screened, dialect: Dialect, folder: Path) -> tuple[object, ...]:
-    with ENGINE.connect(folder) as connection:
-        with QuarantineWriter(folder / "misfit_lines.csv") as misfits:
+def convert(screened: ScreenedFile, dialect: Dialect, folder: Path) -> tuple[object, ...]:
+    with DATABASE.connect(folder) as connection:
+        with QuarantineWriter(folder / "mismatched_lines.csv") as mismatches:
             target = folder / "data.parquet"
             conversion = Conversion(connection, screened, dialect, folder, target, lambda *_: None)
-            clean = conversion.run(misfits)
+            clean = conversion.run(mismatches)
         table = duckdb.read_parquet(str(folder / "data.parquet"))
         return (
             clean,
             table.fetchall(),
             table.types,
-            list(read_quarantine(folder / "misfit_lines.csv")),
+            list(read_quarantine(folder / "mismatched_lines.csv")),
         )
 
 

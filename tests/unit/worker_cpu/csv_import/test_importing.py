@@ -36,7 +36,7 @@ def test_clean_file_keeps_every_value_in_its_type(lane: CpuLane) -> None:
     assert (result.encoding, result.delimiter) == ("utf-8", ",")
 
 
-def test_profile_tells_what_each_column_holds(lane: CpuLane) -> None:
+def test_profile_describes_each_column(lane: CpuLane) -> None:
     result = lane.process("n,t\n1,a\n2,b\n2,\n7,b\n")
     number, text = result.columns
     assert (number.minimum, number.maximum, number.mean, number.nulls) == ("1", "7", "3", 0)
@@ -79,7 +79,7 @@ def test_gzip_that_grows_beyond_the_limit_is_rejected(
         ("utf-32", "utf-32"),
     ],
 )
-def test_text_survives_its_encoding(lane: CpuLane, encoding: str, reported: str) -> None:
+def test_text_is_the_same_in_every_encoding(lane: CpuLane, encoding: str, reported: str) -> None:
     text = "região;descrição\nsul;açúcar e pão\nnorte;às vezes, é útil\n"
     result = lane.process(text.encode(encoding))
     assert result.encoding == reported
@@ -161,7 +161,7 @@ def test_file_without_a_header_gets_numbered_columns(lane: CpuLane) -> None:
     assert counts(result) == (2, 2, 0)
 
 
-def test_years_may_head_the_columns(lane: CpuLane) -> None:
+def test_years_may_be_the_names_of_columns(lane: CpuLane) -> None:
     result = lane.process("region,2024,2025\nsul,1,2\n")
     assert [column.name for column in result.columns] == ["region", "2024", "2025"]
 
@@ -173,9 +173,9 @@ def test_duplicate_missing_and_hostile_column_names_are_made_usable(lane: CpuLan
     assert lane.rows() == [(1, 2, 3, 4, 5, 6)]
 
 
-def test_column_names_that_we_use_ourselves_do_no_harm(lane: CpuLane) -> None:
+def test_column_names_that_our_sql_uses_are_like_any_other(lane: CpuLane) -> None:
     row = ",".join(["1"] * 6) + "\n"
-    result = lane.process("n,number,misfit,sample,rows,key\n" + row * 50 + "x" + row[1:])
+    result = lane.process("n,number,mismatch,sample,rows,key\n" + row * 50 + "x" + row[1:])
     assert counts(result) == (51, 50, 1)
 
 
@@ -206,7 +206,7 @@ def test_values_that_do_not_fit_are_quarantined_not_rounded(lane: CpuLane) -> No
 @pytest.mark.parametrize(
     "date", ["infinity", "  infinity", "1-1-1 (BC)", "0000-01-01", "25-01-01", "01/01/25"]
 )
-def test_dates_that_nobody_means_are_quarantined(lane: CpuLane, date: str) -> None:
+def test_implausible_dates_are_quarantined(lane: CpuLane, date: str) -> None:
     result = lane.process("d,n\n" + "2025-01-01,1\n" * 50 + f"{date},2\n")
     assert types(result) == ["DATE", "BIGINT"]
     assert counts(result) == (51, 50, 1)
@@ -218,7 +218,7 @@ def test_codes_with_leading_zeros_stay_text(lane: CpuLane) -> None:
     assert lane.rows()[0] == ("01310100", 1)
 
 
-def test_column_that_its_first_rows_misrepresent_becomes_text(lane: CpuLane) -> None:
+def test_column_with_untypical_first_rows_becomes_text(lane: CpuLane) -> None:
     numbers = "".join(f"{number},1\n" for number in range(25_000))
     words = "".join(f"code-{number},2\n" for number in range(25_000))
     result = lane.process("code,n\n" + numbers + words)
@@ -242,7 +242,7 @@ def test_line_numbers_are_those_of_an_editor_after_multiline_values(lane: CpuLan
     ]
 
 
-def test_unclosed_quote_costs_one_line_only(lane: CpuLane) -> None:
+def test_unclosed_quote_quarantines_its_own_line_only(lane: CpuLane) -> None:
     rows = "".join(f"{number},ok\n" for number in range(1000))
     result = lane.process('n,t\n1,"never closed\n' + rows + '2,"fine"\n')
     assert counts(result) == (1002, 1001, 1)
@@ -266,7 +266,7 @@ def test_quoted_values_beside_any_delimiter_are_read(lane: CpuLane, delimiter: s
     assert lane.rows() == [(1, f"x{delimiter} y", None), (2, None, "z")]
 
 
-def test_quotes_within_unquoted_values_and_spaces_around_quotes_are_forgiven(
+def test_quotes_within_unquoted_values_and_spaces_around_quotes_are_accepted(
     lane: CpuLane,
 ) -> None:
     assert counts(lane.process('n,t,u\n1,5" pipe,x\n2, "a, b" ,y\n')) == (2, 2, 0)
@@ -274,13 +274,13 @@ def test_quotes_within_unquoted_values_and_spaces_around_quotes_are_forgiven(
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_every_kind_of_line_end_is_understood(lane: CpuLane, newline: str) -> None:
+def test_every_kind_of_line_end_is_read(lane: CpuLane, newline: str) -> None:
     result = lane.process(newline.join(["a,b", "1,x", "2,y", "3", ""]))
     assert counts(result) == (3, 2, 1)
     assert lane.quarantine() == [(4, "b", "1 columns instead of 2", "3")]
 
 
-def test_mixed_line_ends_are_understood(lane: CpuLane) -> None:
+def test_mixed_line_ends_are_read(lane: CpuLane) -> None:
     assert counts(lane.process("a,b\r\n1,x\n2,y\r\n3,z\rw\n")) == (3, 3, 0)
     assert lane.rows() == [(1, "x"), (2, "y"), (3, "z\rw")]
 
@@ -289,7 +289,7 @@ def test_lone_carriage_return_in_the_header_loses_no_row(lane: CpuLane) -> None:
     assert counts(lane.process('a\r"b\n1\n2\n')) == (2, 2, 0)
 
 
-def test_lone_carriage_return_in_a_bad_line_survives_the_quarantine(lane: CpuLane) -> None:
+def test_lone_carriage_return_in_a_bad_line_is_kept_in_the_quarantine(lane: CpuLane) -> None:
     assert counts(lane.process("a,b\n1,x\nbad\rline\n")) == (2, 1, 1)
     assert lane.quarantine()[0][3] == "bad\rline"
 
@@ -300,10 +300,10 @@ def test_nul_in_a_later_line_is_quarantined(lane: CpuLane) -> None:
     assert lane.quarantine()[0][2] == "contains a NUL character"
 
 
-def test_huge_field_is_kept_and_an_endless_line_is_quarantined(lane: CpuLane) -> None:
+def test_huge_field_is_kept_and_an_overlong_line_is_quarantined(lane: CpuLane) -> None:
     large = "x" * 900_000
-    endless = "y" * 5_000_000
-    result = lane.process(f"n,t\n1,{large}\n2,{endless}\n3,z\n")
+    overlong = "y" * 5_000_000
+    result = lane.process(f"n,t\n1,{large}\n2,{overlong}\n3,z\n")
     assert counts(result) == (3, 2, 1)
     [(line, _, reason, raw)] = lane.quarantine()
     assert (line, reason) == (3, "longer than 1,048,576 bytes")
@@ -312,7 +312,7 @@ def test_huge_field_is_kept_and_an_endless_line_is_quarantined(lane: CpuLane) ->
     assert len(result.model_dump_json()) < 10_000
 
 
-def test_endless_line_at_the_end_is_quarantined_once(lane: CpuLane) -> None:
+def test_overlong_line_at_the_end_is_quarantined_once(lane: CpuLane) -> None:
     assert counts(lane.process("n,t\n1,x\n2," + "y" * 5_000_000)) == (2, 1, 1)
 
 
@@ -328,11 +328,11 @@ def test_more_columns_than_allowed_are_rejected(lane: CpuLane) -> None:
         lane.process(",".join(f"c{number}" for number in range(501)) + "\n")
 
 
-def test_every_record_is_accounted_for_whatever_the_damage(lane: CpuLane) -> None:
-    chance = random.Random(7)  # noqa: S311 - test data
+def test_every_record_is_counted_whatever_the_damage(lane: CpuLane) -> None:
+    generator = random.Random(7)  # noqa: S311 - test data
     pieces = ["1", "x", '"', '""', ",", ",", "\n", "\n", "\r\n", '"a\nb"', " ", "é", "2025-01-01"]
     for number in range(60):
-        text = "a,b,c\n" + "".join(chance.choices(pieces, k=chance.randint(1, 400)))
+        text = "a,b,c\n" + "".join(generator.choices(pieces, k=generator.randint(1, 400)))
         result = lane.process(text, job_id=f"fuzz-{number}")
         assert result.rows_in == result.rows_clean + result.rows_quarantined
         assert len(lane.rows(f"fuzz-{number}")) == result.rows_clean
@@ -357,7 +357,7 @@ def test_sample_is_the_same_for_the_same_name_and_rows(lane: CpuLane) -> None:
     assert lane.rows("first") != lane.rows("third")
 
 
-def test_sample_lies_in_the_year_that_its_name_mentions(lane: CpuLane) -> None:
+def test_sample_is_of_the_year_that_its_name_mentions(lane: CpuLane) -> None:
     result = lane.generate("vendas_2023.csv", 5_000)
     assert result.sales
     assert result.sales.months == [f"2023-{month:02d}" for month in range(1, 13)]

@@ -15,10 +15,10 @@ from contracts.errors import RetryableError
 from unit.worker_cpu.cpu_lane import CpuLane
 from unit.worker_cpu.csv_import.conversions import (
     CENTS,
+    DATABASE,
     DAYS,
-    ENGINE,
+    EDGE_CASES,
     FIELDS,
-    NASTY,
     QUOTED,
     WHOLE,
     as_csv,
@@ -27,12 +27,12 @@ from unit.worker_cpu.csv_import.conversions import (
     screen,
 )
 from worker_cpu.csv_import import importing
-from worker_cpu.csv_import.blocks import perfect_block
+from worker_cpu.csv_import.blocks import well_formed_block
 from worker_cpu.csv_import.column_facts import ColumnFacts
 from worker_cpu.csv_import.dialect import Dialect
-from worker_cpu.csv_import.one_pass import DoubtError, Proof, survey
+from worker_cpu.csv_import.one_pass import PresumptionCheck, PresumptionError, survey
 from worker_cpu.csv_import.records import RecordShape
-from worker_cpu.csv_import.screening import Screened
+from worker_cpu.csv_import.screening import ScreenedFile
 from worker_cpu.csv_import.segments import MARK_RECORDS, RecordIndex, RecordMarks, divide
 from worker_cpu.settings import WorkerCpuSettings
 from worker_cpu.tasks import CpuTasks
@@ -40,11 +40,11 @@ from worker_cpu.tasks import CpuTasks
 
 @st.composite
 def columns_of_fields(draw: st.DrawFn) -> list[list[str]]:
-    """Return columns that mostly hold one kind, so that much is proven, and nearly proven."""
+    """Return columns that mostly hold one kind, so that many facts hold, or nearly hold."""
     height = draw(st.integers(1, 12))
     columns = []
     for _ in range(draw(st.integers(2, 4))):
-        kind = draw(st.sampled_from([WHOLE, DAYS, CENTS, FIELDS, st.just("7"), NASTY]))
+        kind = draw(st.sampled_from([WHOLE, DAYS, CENTS, FIELDS, st.just("7"), EDGE_CASES]))
         column = draw(st.lists(kind, min_size=height, max_size=height))
         if draw(st.booleans()):
             column[draw(st.integers(0, height - 1))] = draw(FIELDS | QUOTED)
@@ -89,23 +89,23 @@ def test_facts_say_what_every_field_of_the_column_is(
     columns: list[list[str]], known: ColumnFacts
 ) -> None:
     shape = RecordShape(",", tuple(map(str, range(len(columns)))))
-    perfect = perfect_block(as_csv(columns), shape, [known] * len(columns))
-    if perfect is None:
-        return  # looked at record by record, and with quotes nothing is proven
-    for column, facts in zip(columns, perfect.facts, strict=True):
+    block = well_formed_block(as_csv(columns), shape, [known] * len(columns))
+    if block is None:
+        return  # parsed record by record, and with quotes nothing is proven
+    for column, facts in zip(columns, block.facts, strict=True):
         fields = [field.encode() for field in column]
         found = {name: all_match(pattern, fields) for name, pattern in FACTS.items()}
         assert facts == known & ColumnFacts(**found)
 
 
-def imported(content: bytes, *, at_once: bool) -> tuple[object, ...]:
+def imported(content: bytes, *, in_one_pass: bool) -> tuple[object, ...]:
     """Return all that an import leaves."""
     with scratch() as folder, pytest.MonkeyPatch.context() as patch:
         source = folder / "source.csv"
         source.write_bytes(content)
-        if not at_once:
+        if not in_one_pass:
             patch.setattr(importing, "survey", lambda *_, **__: None)
-        found = importing.import_csv(source, folder, ENGINE, 100, lambda *_: None)
+        found = importing.import_csv(source, folder, DATABASE, 100, lambda *_: None)
         files = (importing.DATA, importing.PROFILE, importing.QUARANTINE)
         return (replace(found, folder=Path()), *((folder / name).read_bytes() for name in files))
 
@@ -125,22 +125,22 @@ LATE = st.sampled_from(
     st.sampled_from(["\n", ""]),
     st.sampled_from(["utf-8", "utf-8-sig", "cp1252", "utf-16"]),
 )
-def test_an_import_at_once_equals_one_step_by_step(
+def test_an_import_in_one_pass_equals_one_in_two(
     late: list[str], usual: str, end: str, encoding: str
 ) -> None:
     lines = ["n,t", *[usual] * (2 * MARK_RECORDS), *late, usual]
     content = ("\n".join(lines) + end).encode(encoding, errors="replace")
-    assert imported(content, at_once=True) == imported(content, at_once=False)
+    assert imported(content, in_one_pass=True) == imported(content, in_one_pass=False)
 
 
 @pytest.mark.parametrize("late", ["01,y", "1,\0", "2025-02-30,y", "9,ok"])
-def test_a_doubt_in_a_later_segment_changes_nothing(late: str) -> None:
+def test_a_fault_in_a_later_segment_changes_nothing(late: str) -> None:
     lines = ["n,t", *["1,x"] * 300_000, late, "7,x", ""]
     content = "\n".join(lines).encode()
-    assert imported(content, at_once=True) == imported(content, at_once=False)
+    assert imported(content, in_one_pass=True) == imported(content, in_one_pass=False)
 
 
-def presumed(folder: Path, content: bytes, dialect: Dialect) -> Screened | None:
+def presumed(folder: Path, content: bytes, dialect: Dialect) -> ScreenedFile | None:
     source = folder / "source.csv"
     source.write_bytes(content)
     shape = RecordShape(dialect.delimiter, dialect.columns)
@@ -154,13 +154,13 @@ def test_a_file_without_fault_is_presumed_as_it_is_screened(end: str) -> None:
     ).encode()
     dialect = Dialect(",", ("n", "t"), has_header=True)
     with scratch() as folder:
-        guess = presumed(folder, content, dialect)
-        assert guess is not None
-        assert guess.line_jumps.read_bytes() == b""
+        presumption = presumed(folder, content, dialect)
+        assert presumption is not None
+        assert presumption.line_jumps.read_bytes() == b""
         with scratch() as other:
             found = screen(folder / "source.csv", dialect, other, [content])
             assert found.line_jumps.read_bytes() == b""
-        same = replace(guess, line_jumps=found.line_jumps, facts=found.facts)
+        same = replace(presumption, line_jumps=found.line_jumps, facts=found.facts)
     assert same == found
 
 
@@ -168,7 +168,7 @@ def test_a_file_without_fault_is_presumed_as_it_is_screened(end: str) -> None:
     "content",
     ['n,t\n1,"x"\n', "n,t\n1\n", "n\n", "n,t\n", "n,t\r\n1,x\r\n", "n,t\n1," + "x" * 2**21],
 )
-def test_what_can_not_be_read_at_once_is_not_tried(content: str) -> None:
+def test_what_can_not_be_read_in_one_pass_is_not_tried(content: str) -> None:
     with scratch() as folder:
         assert presumed(folder, content.encode(), Dialect(",", ("n", "t"), has_header=True)) is None
 
@@ -176,13 +176,13 @@ def test_what_can_not_be_read_at_once_is_not_tried(content: str) -> None:
 @pytest.mark.parametrize(
     "line", [b"1,2,3", b"1", b"", b'"1",y', b"1,\0", b"1,\r", b"1,\xff", b"01,y", b"x,y"]
 )
-def test_a_doubtful_line_ends_the_proof(line: bytes) -> None:
+def test_a_faulty_line_ends_the_check(line: bytes) -> None:
     shape = RecordShape(",", ("n", "t"))
-    proof = Proof(shape, [ColumnFacts()] * 2, lambda facts: facts[0].whole)
-    proof.look(b"1,y\n" * 100)
-    assert proof.records == 100
-    with pytest.raises(DoubtError):
-        proof.look(b"1,y\n" * 100 + line + b"\n" + b"1,y\n")
+    presumption = PresumptionCheck(shape, [ColumnFacts()] * 2, lambda facts: facts[0].whole)
+    presumption.check(b"1,y\n" * 100)
+    assert presumption.records == 100
+    with pytest.raises(PresumptionError):
+        presumption.check(b"1,y\n" * 100 + line + b"\n" + b"1,y\n")
 
 
 def all_match(pattern: bytes, fields: list[bytes]) -> bool:
@@ -235,7 +235,7 @@ def test_two_threads_keep_the_order_of_the_rows(two_threads: CpuLane) -> None:
     assert [number for number, _ in two_threads.rows()] == list(range(300_000))
 
 
-def test_two_threads_set_aside_the_same_lines_as_one(
+def test_two_threads_quarantine_the_same_lines_as_one(
     two_threads: CpuLane, settings: WorkerCpuSettings
 ) -> None:
     lines = [f"{number},2025-01-31" for number in range(20_000)]
@@ -252,7 +252,7 @@ def test_two_threads_set_aside_the_same_lines_as_one(
 
 
 @pytest.mark.parametrize("content", ["n,t\n1,x\n2,y\n", 'n,t\n1,"x"\n2,y\n'])
-def test_disk_that_fails_while_duckdb_reads_is_worth_another_try(
+def test_import_is_retried_if_the_disk_fails_while_duckdb_reads(
     lane: CpuLane, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     def pread(*_: object) -> bytes:

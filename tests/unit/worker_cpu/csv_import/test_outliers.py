@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unit.worker_cpu.csv_import.conversions import (
-    ENGINE,
+    DATABASE,
     FIELDS,
     QUOTED,
     assert_same_as_unproven,
@@ -18,14 +18,14 @@ from unit.worker_cpu.csv_import.conversions import (
     screen,
 )
 from worker_cpu.csv_import import conversion, importing
-from worker_cpu.csv_import.blocks import PerfectBlock
+from worker_cpu.csv_import.blocks import WellFormedBlock
 from worker_cpu.csv_import.conversion import Conversion
 from worker_cpu.csv_import.dialect import Dialect
 from worker_cpu.csv_import.importing import CsvImport
 from worker_cpu.csv_import.quarantine import read_quarantine
 from worker_cpu.csv_import.screening import Outliers
 from worker_cpu.csv_import.segments import MARK_RECORDS, Patch, Patches, RecordIndex, divide_without
-from worker_cpu.database import Engine
+from worker_cpu.database import Database
 
 COLUMNS = ("sale_id", "date", "region", "product", "quantity", "unit_price")
 USUAL = ["7", "2025-01-31", "sul", "Headset", "2", "10.00"]
@@ -63,8 +63,8 @@ def sales(changes: Mapping[int, str | tuple[int, str]]) -> bytes:
 def import_sales(folder: Path, content: bytes, threads: int = 2) -> CsvImport:
     source = folder / "source.csv"
     source.write_bytes(content)
-    engine = Engine(ENGINE.memory_limit_bytes, threads)
-    return importing.import_csv(source, folder, engine, 100, lambda *_: None)
+    database = Database(DATABASE.memory_limit_bytes, threads)
+    return importing.import_csv(source, folder, database, 100, lambda *_: None)
 
 
 CHANGES = st.tuples(st.integers(0, len(COLUMNS) - 1), FIELDS | QUOTED) | st.sampled_from(
@@ -75,14 +75,14 @@ CHANGES = st.tuples(st.integers(0, len(COLUMNS) - 1), FIELDS | QUOTED) | st.samp
 @pytest.mark.usefixtures("small_groups")
 @settings(deadline=None, max_examples=25)
 @given(st.dictionaries(st.integers(0, ROWS - 1) | st.integers(0, 5), CHANGES, max_size=12))
-def test_outliers_judged_on_their_own_equal_those_read_with_all(
+def test_outliers_checked_on_their_own_equal_those_read_with_all(
     changes: dict[int, str | tuple[int, str]],
 ) -> None:
     assert_same_as_unproven(sales(changes), Dialect(",", COLUMNS, has_header=True))
 
 
 @pytest.mark.usefixtures("small_groups", "no_second_pass")
-def test_a_few_misfits_cost_no_second_pass(tmp_path: Path) -> None:
+def test_a_few_mismatches_need_no_second_pass(tmp_path: Path) -> None:
     found = import_sales(
         tmp_path,
         sales(
@@ -159,20 +159,20 @@ def test_a_column_of_many_outliers_proves_nothing(tmp_path: Path) -> None:
     assert screened.facts[5].cents
 
 
-def block_of(lengths: list[int], outliers: list[int]) -> PerfectBlock:
+def block_of(lengths: list[int], outliers: list[int]) -> WellFormedBlock:
     ends = np.cumsum(lengths) - 1
-    return PerfectBlock(sum(lengths), ends, len(lengths), [(0, 0)], [], outliers)
+    return WellFormedBlock(sum(lengths), ends, len(lengths), [(0, 0)], [], outliers)
 
 
 def test_outliers_are_one_in_a_hundred_at_most_and_no_large_part_of_memory() -> None:
     outliers = Outliers()
-    assert outliers.room(99) == 0
-    assert outliers.room(1_000) == 10
+    assert outliers.remaining(99) == 0
+    assert outliers.remaining(1_000) == 10
     outliers.add(block_of([5, 3, 4], [0, 2]), number=100, start=1_000)
     assert outliers.found == [(100, 1_000, 1_005), (102, 1_008, 1_012)]
-    assert outliers.room(1_000) == 8
+    assert outliers.remaining(1_000) == 8
     outliers.add(block_of([16 * 1024 * 1024], [0]), number=103, start=1_012)
-    assert outliers.room(1_000_000) == 0
+    assert outliers.remaining(1_000_000) == 0
 
 
 def test_patches_change_the_parts_of_a_file_that_they_lie_in() -> None:

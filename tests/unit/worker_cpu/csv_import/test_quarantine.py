@@ -48,7 +48,7 @@ def test_what_was_quarantined_is_read_back_as_it_was(merged: Path) -> None:
     assert list(read_quarantine(merged)) == LINES
 
 
-def test_preview_shows_the_text_itself(merged: Path) -> None:
+def test_preview_is_not_escaped(merged: Path) -> None:
     assert preview(merged) == [
         QuarantinedLine(line=bad.line, column=bad.column, reason=bad.reason, raw=bad.raw)
         for bad in LINES

@@ -100,7 +100,7 @@ def test_old_snapshots_and_what_only_they_mention_are_deleted(
     assert bytes(obstore.get(LocalStore(folder), part.key).bytes()) == b"kept"
 
 
-def test_part_of_an_import_that_is_not_committed_yet_survives_the_sweep(
+def test_part_of_an_import_that_is_not_committed_yet_is_not_pruned(
     dataset: SalesDataset, folder: Path, tmp_path: Path
 ) -> None:
     for number in range(3 * KEPT_SNAPSHOTS):

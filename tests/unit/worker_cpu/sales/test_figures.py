@@ -158,13 +158,13 @@ def test_importing_twice_changes_nothing(lane: CpuLane) -> None:
     assert SalesDataset(lane.storage).newest() == snapshot
 
 
-def test_header_only_correction_withdraws_the_rows(lane: CpuLane) -> None:
+def test_header_only_correction_removes_the_rows(lane: CpuLane) -> None:
     lane.process(HEADER + "1,2025-01-01,sul,a,1,1.00\n")
     lane.process(HEADER)
     assert sums(lane.aggregate()) == NOTHING
 
 
-def test_file_of_nothing_but_faults_withdraws_nothing(lane: CpuLane) -> None:
+def test_file_of_nothing_but_faults_removes_nothing(lane: CpuLane) -> None:
     lane.process(HEADER + "1,2025-01-01,sul,a,1,1.00\n")
     assert lane.process(HEADER + "broken\n").sales is None
     assert lane.aggregate().figures.rows == 1

@@ -1,4 +1,4 @@
-"""Tells at the speed of memory whether a block of CSV is without fault, which most blocks are."""
+"""Finds with NumPy whether a block of CSV is without fault, as most blocks are."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ _Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class PerfectBlock:
+class WellFormedBlock:
     """The well-formed records that a block begins with, up to the last newline outside quotes."""
 
     size_bytes: int
@@ -26,16 +26,16 @@ class PerfectBlock:
     facts: list[ColumnFacts]
     """Of each column, in all records but the outliers."""
     outliers: list[int]
-    """The numbers of well-formed records, from 0, with fields that are not as all the others."""
+    """The numbers, from 0, of the records with a field unlike the others of its column."""
 
 
-def perfect_block(
+def well_formed_block(
     block: bytes, shape: RecordShape, known: list[ColumnFacts], most_outliers: int = 0
-) -> PerfectBlock | None:
-    """Return what is perfect, or None if there is any doubt: then look at each record.
+) -> WellFormedBlock | None:
+    """Return the well-formed records, or None if there may be a fault: then parse each record.
 
-    Facts that are `known` to be false of a column are not looked for again. Those that are false
-    of few records are kept, if all such records together are at most `most_outliers`.
+    Facts that are `known` to be false of a column are not checked again. Those that are false of
+    few records are kept if these are at most `most_outliers` in all columns together.
     """
     if b"\r" in block or b"\0" in block:
         return None
@@ -53,7 +53,7 @@ def perfect_block(
     ends = separators[len(shape.columns) - 1 :: len(shape.columns)]
     newlines = np.flatnonzero(data[: ends[-1] + 1] == NEWLINE) if len(quotes) else ends
     found = block_facts(padded, separators, known, most_outliers)
-    return PerfectBlock(
+    return WellFormedBlock(
         size_bytes=int(ends[-1]) + 1,
         ends=ends,
         lines=len(newlines),
@@ -64,20 +64,24 @@ def perfect_block(
 
 
 def _separators(data: _Bytes, quotes: _Places, shape: RecordShape) -> _Places | None:
-    """Return the end of each field of the whole records; None if they are not all well-shaped."""
+    """Return the end of each field of the complete records; None if one is not well-formed."""
     found = data == shape.delimiter[0]
     found |= data == NEWLINE
     separators = _outside(np.flatnonzero(found), quotes)
     ends_record = data.take(separators) == NEWLINE
     records = np.count_nonzero(ends_record)
     width = len(shape.columns)
-    whole = len(separators) - int(np.argmax(ends_record[::-1])) if records else 0
-    if not records or whole != records * width or not ends_record[width - 1 : whole : width].all():
+    complete = len(separators) - int(np.argmax(ends_record[::-1])) if records else 0
+    if (
+        not records
+        or complete != records * width
+        or not ends_record[width - 1 : complete : width].all()
+    ):
         return None
-    lengths = np.diff(separators[width - 1 : whole : width], prepend=-1)
+    lengths = np.diff(separators[width - 1 : complete : width], prepend=-1)
     if lengths.min() == 1 or lengths.max() > MAX_RECORD_BYTES:
         return None  # a blank line, or a record that is too long
-    return separators[:whole]
+    return separators[:complete]
 
 
 def _outside(places: _Places, quotes: _Places) -> _Places:
@@ -89,7 +93,7 @@ def _outside(places: _Places, quotes: _Places) -> _Places:
 
 
 def _quotes_are_strict(data: _Bytes, quotes: _Places, delimiter: int) -> bool:
-    """Say whether each quote opens or closes a field, or is one of a doubled pair."""
+    """Return whether each quote opens or closes a field, or is one of a doubled pair."""
     if not len(quotes):
         return True
     borders: tuple[int, ...] = (delimiter, NEWLINE, QUOTE)

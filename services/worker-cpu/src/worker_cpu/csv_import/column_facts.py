@@ -1,8 +1,9 @@
-"""What the bytes of a column's fields prove: enough to let DuckDB read it as a type at once.
+"""What the bytes of a column's fields prove: whether DuckDB may read it as its type directly.
 
-DuckDB's casts are too kind (see column_types.py), but not where no field leaves them a choice: a
-column of nothing but `[1-9][0-9]*` can be read as BIGINT without a look back at its text. Of each
-byte is found out how many digits end with it; the rest are comparisons at the ends of the fields.
+DuckDB's casts accept too much (see column_types.py), but can't go wrong where every field has a
+strict form: a column of nothing but `[1-9][0-9]*` is read as BIGINT without a comparison with its
+text. For each byte the digits that end with it are counted; all other checks are comparisons of
+single bytes at the ends of the fields.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from worker_cpu.csv_import.records import NEWLINE, QUOTE
 
 PAD_BYTES: Final = 8
-"""Before a block, so that a look back from the end of its first field stays in the array."""
+"""Before a block, so that what is compared before the end of its first field is in the array."""
 PAD: Final = NEWLINE
-"""What is there: no digit, so that the first field's digits are its own."""
+"""No digit, so that none is counted with those of the first field."""
 
 _SHORT: Final = 9
 _MOST_DIGITS: Final = 18
@@ -30,12 +31,12 @@ _SPACE: Final = ord(" ")
 
 _Places = NDArray[np.int64]
 _Bytes = NDArray[np.uint8]
-_Answers = NDArray[np.bool_]
+_Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """What holds of every field of a column; without any field, everything does."""
+    """What holds of every field of a column; if there are none, everything does."""
 
     filled: bool = True
     """Not empty."""
@@ -62,6 +63,11 @@ class ColumnFacts:
         )
 
 
+def common_facts(some: list[ColumnFacts], others: list[ColumnFacts]) -> list[ColumnFacts]:
+    """Return what holds of each column in both parts of a file."""
+    return [one & other for one, other in zip(some, others, strict=True)]
+
+
 NOTHING_KNOWN: Final = ColumnFacts(*[False] * len(fields(ColumnFacts)))
 
 
@@ -72,13 +78,13 @@ class BlockFacts:
     columns: list[ColumnFacts]
     """Of each column, in all records but the outliers."""
     outliers: list[int]
-    """The numbers of the records, from 0, that are not as all the others."""
+    """The numbers, from 0, of the records with a field unlike the others of its column."""
 
 
 def block_facts(
     padded: _Bytes, separators: _Places, known: list[ColumnFacts], most_outliers: int
 ) -> BlockFacts:
-    """Return the facts of each column of a block; what is `known` to be false is not looked at.
+    """Return the facts of each column of a block; what is `known` to be false is not checked.
 
     `separators` are the ends of the fields, record by record, in the block after its PAD_BYTES. A
     fact that is false of at most so many records makes outliers of them, and stays.
@@ -123,7 +129,7 @@ def _digit_runs(padded: _Bytes, most: int) -> _Bytes:
     np.less(runs, 10, out=runs.view(np.bool_))  # unsigned: what is below 0 is large
     room = np.empty_like(runs)
     reach = 1
-    while reach < most:  # where all digits within reach are digits, those before them count too
+    while reach < most:  # `reach` digits end here: add those that end just before them
         longer = room[reach:]
         np.equal(runs[reach:], reach, out=longer.view(np.bool_))
         longer *= runs[:-reach]
@@ -134,7 +140,7 @@ def _digit_runs(padded: _Bytes, most: int) -> _Bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """The fields of one column in a block; what is asked of them is answered for each."""
+    """The fields of one column in a block; each check returns a bool per field."""
 
     padded: _Bytes
     runs: _Bytes
@@ -143,46 +149,46 @@ class _Fields:
     ends: _Places
     lengths: _Places
 
-    def digits(self, count: int | _Places, back: int) -> _Answers:
-        """Say whether just `count` digits end `back` bytes before the end."""
-        answers: _Answers = self.runs.take(self.ends - back - 1) == count
-        return answers
+    def digits(self, count: int | _Places, back: int) -> _Mask:
+        """Return whether exactly `count` digits end `back` bytes before the end."""
+        mask: _Mask = self.runs.take(self.ends - back - 1) == count
+        return mask
 
-    def byte(self, byte: int, back: int) -> _Answers:
-        """Say whether that byte is `back` bytes before the end."""
-        answers: _Answers = self.padded.take(self.ends - back - 1) == byte
-        return answers
+    def byte(self, byte: int, back: int) -> _Mask:
+        """Return whether `byte` stands `back` bytes before the end."""
+        mask: _Mask = self.padded.take(self.ends - back - 1) == byte
+        return mask
 
-    def filled(self) -> _Answers:
+    def filled(self) -> _Mask:
         return self.lengths > 0
 
-    def short(self) -> _Answers:
+    def short(self) -> _Mask:
         return self.lengths <= _SHORT
 
-    def whole(self) -> _Answers:
+    def whole(self) -> _Mask:
         leading_zero = (self.first == _ZERO) & (self.lengths > 1)
         digits = self.digits(self.lengths, 0)
-        answers: _Answers = digits & (self.lengths <= _MOST_DIGITS) & ~leading_zero
-        return answers
+        mask: _Mask = digits & (self.lengths <= _MOST_DIGITS) & ~leading_zero
+        return mask
 
-    def iso_date(self) -> _Answers:
+    def iso_date(self) -> _Mask:
         hyphens = self.byte(_HYPHEN, 2) & self.byte(_HYPHEN, 5)
         digits = self.digits(2, 0) & self.digits(2, 3) & self.digits(4, 6)
         full = (self.lengths == _ISO_LENGTH) & hyphens & digits & (self.first != _ZERO)
-        answers: _Answers = full | (self.lengths == 0)
-        return answers
+        mask: _Mask = full | (self.lengths == 0)
+        return mask
 
-    def cents(self) -> _Answers:
+    def cents(self) -> _Mask:
         sized = (self.lengths >= _CENTS_LENGTH) & (self.lengths <= _MOST_DIGITS)
         digits = self.digits(2, 0) & self.digits(self.lengths - 3, 3)
         return sized & self.byte(_POINT, 2) & digits
 
-    def visible(self) -> _Answers:
-        answers: _Answers = (self.first > _SPACE) & (self.first != QUOTE) & (self.lengths > 0)
-        return answers
+    def visible(self) -> _Mask:
+        mask: _Mask = (self.first > _SPACE) & (self.first != QUOTE) & (self.lengths > 0)
+        return mask
 
 
-_ASK: Final[dict[str, Callable[[_Fields], _Answers]]] = {
+_CHECKS: Final[dict[str, Callable[[_Fields], _Mask]]] = {
     "filled": _Fields.filled,
     "short": _Fields.short,
     "whole": _Fields.whole,
@@ -192,22 +198,20 @@ _ASK: Final[dict[str, Callable[[_Fields], _Answers]]] = {
 }
 
 
-def _facts(
-    column: _Fields, known: ColumnFacts, most_outliers: int, outlying: _Answers
-) -> ColumnFacts:
+def _facts(column: _Fields, known: ColumnFacts, most_outliers: int, outlying: _Mask) -> ColumnFacts:
     """Return the facts of a column; where one has outliers, they are marked as `outlying`."""
     return ColumnFacts(
         **{
-            name: getattr(known, name) and _holds(ask(column), most_outliers, outlying)
-            for name, ask in _ASK.items()
+            name: getattr(known, name) and _holds(check(column), most_outliers, outlying)
+            for name, check in _CHECKS.items()
         }
     )
 
 
-def _holds(answers: _Answers, most_outliers: int, outlying: _Answers) -> bool:
-    if answers.all():
+def _holds(mask: _Mask, most_outliers: int, outlying: _Mask) -> bool:
+    if mask.all():
         return True
-    outliers = outlying | ~answers
+    outliers = outlying | ~mask
     if np.count_nonzero(outliers) > most_outliers:
         return False
     outlying[:] = outliers

@@ -1,4 +1,4 @@
-"""The delimiter and the columns of a CSV, from its first lines, and how DuckDB reads it by them."""
+"""The delimiter and the columns of a CSV, found in its first lines; how DuckDB reads them."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ _MAX_NAME_CHARACTERS: Final = 200
 _VALUE: Final = re.compile(
     r"\s*(?:[+-]?[\d.,]*\d[\d.,]*|\d{4}-\d\d?-\d\d?.*|\d\d?/\d\d?/\d{4}.*)\s*"
 )
-"""A number or a date: what a column's name hardly ever is."""
+"""A number or a date: which the name of a column hardly ever is."""
 _YEAR: Final = re.compile(r"\s*(?:19|20)\d\d\s*")
 
 
@@ -69,21 +69,21 @@ def _records(sample: str, delimiter: str) -> list[list[str]]:
 
 
 def _has_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
-    votes = 0
+    score = 0
     for index, cell in enumerate(first):
         values = [record[index] for record in others if len(record) > index and record[index]]
         of_values = sum(_VALUE.fullmatch(value) is not None for value in values)
         if values and 2 * of_values <= len(values):
-            continue  # a column of text says nothing
+            continue  # in a column of text, a header looks like the values
         if not _VALUE.fullmatch(cell):
-            votes += 1
-        elif not _YEAR.fullmatch(cell):  # years do head the columns of some tables
-            votes -= 1
-    return votes >= 0
+            score += 1
+        elif not _YEAR.fullmatch(cell):  # a year may be the name of a column
+            score -= 1
+    return score >= 0
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Give every column a name of its own: SQL ignores case, and a name may be missing or twice."""
+    """Return a name for every column, all of them different, also without regard to case."""
     taken: set[str] = set()
     result = []
     for number, name in enumerate(names, 1):
@@ -101,7 +101,7 @@ def from_csv(
     files: Sequence[str | Path], dialect: Dialect, types: Mapping[str, str], *, has_header: bool
 ) -> str:
     """Return the SQL that reads `files`, one after the other, with a type for each column."""
-    # Left to guess, DuckDB 2.0 takes a lone \r in the header for the line end: no row is read.
+    # If it detects line ends, DuckDB 2.0 takes a lone \r in the header for one: it reads no row.
     columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in types.items())
     return (
         f"FROM read_csv([{', '.join(map(quoted, files))}], auto_detect = false,"

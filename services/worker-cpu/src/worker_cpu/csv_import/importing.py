@@ -1,4 +1,4 @@
-"""From any CSV to a typed Parquet, a quarantine and a profile, with every record accounted for."""
+"""Imports any CSV as a typed Parquet, a quarantine and a profile; every record is counted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from worker_cpu.csv_import.one_pass import survey
 from worker_cpu.csv_import.profile import profile_columns, write_profile
 from worker_cpu.csv_import.quarantine import QuarantineWriter, merge_quarantines, preview
 from worker_cpu.csv_import.records import RecordShape
-from worker_cpu.csv_import.screening import Screened, Screening, unified_newlines
+from worker_cpu.csv_import.screening import ScreenedFile, Screening, unified_newlines
 from worker_cpu.csv_import.source import UTF_8, declared_encoding, detect_encoding, utf8_chunks
-from worker_cpu.database import Engine
+from worker_cpu.database import Database
 from worker_cpu.progress import Progress
 
 DATA: Final = "data.parquet"
@@ -25,13 +25,13 @@ QUARANTINE: Final = "quarantine.csv"
 PROFILE: Final = "profile.json"
 
 _MALFORMED: Final = "malformed_lines.csv"
-_MISFIT: Final = "misfit_lines.csv"
+_MISMATCHED: Final = "mismatched_lines.csv"
 _DIALECT_SAMPLE_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
 class CsvImport:
-    """What became of a CSV; the three files are in `folder`."""
+    """The outcome of an import; the three files are in `folder`."""
 
     folder: Path
     encoding: str
@@ -44,23 +44,23 @@ class CsvImport:
 
 
 def import_csv(
-    source: Path, scratch: Path, engine: Engine, max_columns: int, progress: Progress
+    source: Path, scratch: Path, database: Database, max_columns: int, progress: Progress
 ) -> CsvImport:
     """Read a CSV of any encoding and dialect into DATA, QUARANTINE and PROFILE within `scratch`.
 
     Raises:
         RejectedError: the file is empty, no text, or has more than `max_columns` columns.
-        RuntimeError: the counts do not agree, so something was lost on the way: a bug.
+        RuntimeError: the counts do not agree, so records were lost: a bug.
 
     """
-    with engine.connect(scratch) as connection:
-        run = _Run(source, scratch, connection, max_columns, progress)
-        done = run.at_once() or run.step_by_step()
+    with database.connect(scratch) as connection:
+        conversion = _SourceConversion(source, scratch, connection, max_columns, progress)
+        done = conversion.in_one_pass() or conversion.in_two_passes()
         columns = profile_columns(connection, scratch / DATA)
     write_profile(columns, scratch / PROFILE)
-    faulty = [path for path in (scratch / _MALFORMED, scratch / _MISFIT) if path.exists()]
+    faulty = [path for path in (scratch / _MALFORMED, scratch / _MISMATCHED) if path.exists()]
     quarantined = merge_quarantines(faulty, scratch / QUARANTINE)
-    _check(done.records, done.clean, quarantined)
+    _check_counts(done.records, done.clean, quarantined)
     return CsvImport(
         folder=scratch,
         encoding=done.encoding,
@@ -75,7 +75,7 @@ def import_csv(
 
 @dataclass(frozen=True)
 class _Converted:
-    """What was found on the way to DATA, and how many records: in the file, and clean ones."""
+    """How DATA was made, and of how many records: those in the file, and the clean ones."""
 
     encoding: str
     dialect: Dialect
@@ -84,8 +84,8 @@ class _Converted:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The two ways from a CSV to DATA, which lead to the same."""
+class _SourceConversion:
+    """The two ways to convert a CSV to DATA, of which both write the same."""
 
     source: Path
     scratch: Path
@@ -93,38 +93,38 @@ class _Run:
     max_columns: int
     progress: Progress
 
-    def at_once(self) -> _Converted | None:
-        """Convert what seems to be UTF-8 without fault or quotes; None if it was not."""
+    def in_one_pass(self) -> _Converted | None:
+        """Convert a file that seems to be UTF-8 without fault or quotes; None if it is not."""
         if declared_encoding(self.source):
             return None
         try:
             dialect = self._dialect(UTF_8)
-        except RejectedError:  # perhaps in another encoding it is fine
+        except RejectedError:  # it may be valid in another encoding
             return None
         shape = RecordShape(dialect.delimiter, dialect.columns)
         presumed = survey(self.source, shape, self.scratch, has_header=dialect.has_header)
         if presumed is None:
             return None
-        clean = self._conversion(presumed, dialect).run_presumed()
+        clean = self._conversion(presumed, dialect).run_in_one_pass()
         return None if clean is None else _Converted(UTF_8, dialect, presumed.records, clean)
 
-    def step_by_step(self) -> _Converted:
+    def in_two_passes(self) -> _Converted:
         """Screen the file, then convert what is well-formed."""
         encoding = detect_encoding(self.source)
         dialect = self._dialect(encoding)
         screened = self._screened(encoding, dialect)
-        with QuarantineWriter(self.scratch / _MISFIT) as misfits:
-            clean = self._conversion(screened, dialect).run(misfits)
+        with QuarantineWriter(self.scratch / _MISMATCHED) as mismatches:
+            clean = self._conversion(screened, dialect).run(mismatches)
         return _Converted(encoding, dialect, screened.records, clean)
 
-    def _conversion(self, screened: Screened, dialect: Dialect) -> Conversion:
+    def _conversion(self, screened: ScreenedFile, dialect: Dialect) -> Conversion:
         target = self.scratch / DATA
         return Conversion(self.connection, screened, dialect, self.scratch, target, self.progress)
 
     def _dialect(self, encoding: str) -> Dialect:
         return detect_dialect(_beginning(self.source, encoding), self.max_columns)
 
-    def _screened(self, encoding: str, dialect: Dialect) -> Screened:
+    def _screened(self, encoding: str, dialect: Dialect) -> ScreenedFile:
         with QuarantineWriter(self.scratch / _MALFORMED) as faults:
             screening = Screening(
                 RecordShape(dialect.delimiter, dialect.columns),
@@ -133,7 +133,7 @@ class _Run:
                 faults,
                 has_header=dialect.has_header,
             )
-            return screening.run(_watched_chunks(self.source, encoding, self.progress))
+            return screening.run(_reported_chunks(self.source, encoding, self.progress))
 
 
 def _beginning(source: Path, encoding: str) -> str:
@@ -141,7 +141,7 @@ def _beginning(source: Path, encoding: str) -> str:
     chunk = next(iter(utf8_chunks(source, encoding)), b"")
     chunk = b"".join(unified_newlines([chunk], before_change=lambda: None))
     text = chunk[:_DIALECT_SAMPLE_BYTES].decode(errors="replace").lstrip("\n")
-    text = text.replace("\r", " ")  # to csv it would end a line
+    text = text.replace("\r", " ")  # the csv module would end a line there
     if not text.strip():
         raise RejectedError("the file is empty: it has not even a header line")
     if len(chunk) <= _DIALECT_SAMPLE_BYTES:
@@ -149,7 +149,8 @@ def _beginning(source: Path, encoding: str) -> str:
     return text[: text.rfind("\n") + 1] or text
 
 
-def _watched_chunks(source: Path, encoding: str, progress: Progress) -> Iterator[bytes]:
+def _reported_chunks(source: Path, encoding: str, progress: Progress) -> Iterator[bytes]:
+    """Yield the text as UTF-8 and report how much of it was screened."""
     size = source.stat().st_size
     done = 0
     for chunk in utf8_chunks(source, encoding):
@@ -159,7 +160,7 @@ def _watched_chunks(source: Path, encoding: str, progress: Progress) -> Iterator
         progress(min(done, size), size, "bytes", "checking every record")
 
 
-def _check(records: int, clean: int, quarantined: int) -> None:
+def _check_counts(records: int, clean: int, quarantined: int) -> None:
     if records != clean + quarantined:
         raise RuntimeError(
             f"{records} records were counted in the file, but {clean} are clean and {quarantined}"

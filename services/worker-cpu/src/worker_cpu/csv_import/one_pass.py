@@ -1,8 +1,9 @@
-"""Screens a CSV while DuckDB reads it, so that a file without fault is walked once.
+"""Screens a CSV while DuckDB reads it, so that a file without fault is read only once.
 
 A survey presumes what the file is: one record per line, typed as its beginning. Every byte is
-screened all the same, before DuckDB gets it. At the first doubt the attempt ends, and the file is
-screened and converted as any other (screening.py, conversion.py), with the same result.
+screened nevertheless, before DuckDB reads it. Where the file may be something else, the attempt
+ends, and the file is screened and converted like any other (screening.py, conversion.py), with the
+same result.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,30 +13,32 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_cpu.csv_import.blocks import PerfectBlock, perfect_block
-from worker_cpu.csv_import.column_facts import ColumnFacts
+from worker_cpu.csv_import.blocks import WellFormedBlock, well_formed_block
+from worker_cpu.csv_import.column_facts import ColumnFacts, common_facts
 from worker_cpu.csv_import.records import MAX_RECORD_BYTES, NEWLINE, QUOTE, RecordShape
-from worker_cpu.csv_import.screening import Screened
+from worker_cpu.csv_import.screening import ScreenedFile
 from worker_cpu.csv_import.segments import RecordMarks
 
 _BLOCK_BYTES: Final = 512 * 1024
-"""What is screened at a time; NumPy's arrays of it stay in a processor's own cache."""
+"""What is screened at a time: NumPy's arrays of it fit into a processor's own cache."""
 _SURVEYED_BYTES: Final = 256 * 1024
 
 
-class DoubtError(Exception):
+class PresumptionError(Exception):
     """The file is not what it was presumed to be."""
 
 
-def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) -> Screened | None:
+def survey(
+    source: Path, shape: RecordShape, folder: Path, *, has_header: bool
+) -> ScreenedFile | None:
     """Presume the outcome of a screening, with the facts of the file's beginning.
 
-    None if an attempt would be in vain: there are quotes, or not as many delimiters as so many
-    lines must have.
+    None if the file can't be read in one pass: there are quotes, or more or fewer delimiters than
+    its lines must have.
     """
     marks = RecordMarks(has_header=has_header)
     delimiters = 0
-    begun = 0  # bytes of a line that the blocks so far do not end
+    begun = 0  # bytes of the line that goes on in the next block
     facts = None
     for block in _blocks(source):
         facts = facts or _facts_of(block.tobytes(), shape, has_header=has_header)
@@ -52,7 +55,7 @@ def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) 
         return None
     line_jumps = folder / "line_jumps"
     line_jumps.touch()
-    return Screened(
+    return ScreenedFile(
         path=source,
         line_jumps=line_jumps,
         well_formed=marks.records,
@@ -64,7 +67,7 @@ def survey(source: Path, shape: RecordShape, folder: Path, *, has_header: bool) 
 
 
 def _blocks(source: Path) -> Iterator[NDArray[np.uint8]]:
-    """Yield the file's bytes, each time in the same place."""
+    """Yield the file's bytes, each time in the same buffer."""
     buffer = np.empty(_SURVEYED_BYTES, np.uint8)
     with source.open("rb", buffering=0) as file:
         while size := file.readinto(buffer.data):
@@ -78,14 +81,14 @@ def _facts_of(
     if not beginning.endswith(b"\n") and len(beginning) < _SURVEYED_BYTES:
         beginning += b"\n"
     header_end = beginning.find(b"\n") + 1 if has_header else 0
-    if header_end and perfect_block(beginning[:header_end], shape, anything) is None:
+    if header_end and well_formed_block(beginning[:header_end], shape, anything) is None:
         return None
-    perfect = perfect_block(beginning[header_end:], shape, anything)
-    return perfect.facts if perfect else None
+    block = well_formed_block(beginning[header_end:], shape, anything)
+    return block.facts if block else None
 
 
-class Proof:
-    """What has been seen of the segments that DuckDB has read."""
+class PresumptionCheck:
+    """Checks the segments that DuckDB reads against what was presumed of the file."""
 
     def __init__(
         self,
@@ -93,31 +96,29 @@ class Proof:
         presumed: list[ColumnFacts],
         suffices: Callable[[list[ColumnFacts]], bool],
     ) -> None:
-        """Begin with `presumed` facts; `suffices` says whether facts prove all they are to."""
+        """Begin with `presumed` facts; `suffices` returns whether facts prove what they must."""
         self.records = 0
         self._shape = shape
         self._facts = presumed
         self._suffices = suffices
 
-    def look(self, lines: bytes) -> None:
+    def check(self, lines: bytes) -> None:
         """Screen whole lines.
 
         Raises:
-            DoubtError: there may be a fault in them, or a field not of its column's type.
+            PresumptionError: they may hold a fault, or a field that does not fit its column's type.
 
         """
         start = 0
         while start < len(lines):
             end = lines.find(b"\n", start + _BLOCK_BYTES) + 1 or len(lines)
-            perfect = perfect_block(lines[start:end], self._shape, self._facts)
-            if perfect is None or perfect.size_bytes < end - start or not self._learn(perfect):
-                raise DoubtError
+            block = well_formed_block(lines[start:end], self._shape, self._facts)
+            if block is None or block.size_bytes < end - start or not self._add(block):
+                raise PresumptionError
             start = end
 
-    def _learn(self, perfect: PerfectBlock) -> bool:
-        """Say whether the facts suffice still."""
-        self.records += len(perfect.ends)
-        self._facts = [
-            known & found for known, found in zip(self._facts, perfect.facts, strict=True)
-        ]
+    def _add(self, block: WellFormedBlock) -> bool:
+        """Add what a block holds and return whether the facts still suffice."""
+        self.records += len(block.ends)
+        self._facts = common_facts(self._facts, block.facts)
         return self._suffices(self._facts)

@@ -21,7 +21,7 @@ TOP_VALUES: Final = 5
 
 _TEXT_CHARACTERS: Final = 80
 _COUNTED_DISTINCT: Final = 100_000
-"""Up to so many distinct values each is counted; of more, only those that seem frequent are."""
+"""The most distinct values of which each is counted; of more, only the seemingly frequent."""
 _CANDIDATES: Final = 50
 _COLUMNS_AT_ONCE: Final = 50
 _WHOLE_NUMBERS: Final = ("BIGINT", "INTEGER")
@@ -69,7 +69,7 @@ def write_profile(profile: Sequence[ColumnProfile], target: Path) -> None:
 
 
 def _repetitive(connection: duckdb.DuckDBPyConnection, parquet: Path) -> set[str]:
-    """Return the columns with few values, by the dictionaries that the Parquet file has of them."""
+    """Return the columns with few distinct values, by their dictionaries in the Parquet file."""
     rows = connection.execute(
         "SELECT any_value(path_in_schema) FROM parquet_metadata(?)"
         " GROUP BY column_id HAVING count(*) = count(stats_distinct_count)"
@@ -150,7 +150,7 @@ def _measures(column: _Column) -> str:
 def _top_values(
     connection: duckdb.DuckDBPyConnection, table: str, column: _Column, distinct: int, filled: int
 ) -> list[TopValue]:
-    """Return the most frequent values; of nearly unique ones, none is worth the search."""
+    """Return the most frequent values; none if nearly all differ."""
     wanted = f"{column.sql} IS NOT NULL"
     if distinct > _COUNTED_DISTINCT:
         if 2 * distinct > filled:
@@ -168,7 +168,7 @@ def _top_values(
     return [TopValue(value=value, count=count) for value, count in rows]
 
 
-def _decimals(mean: Any) -> str | None:  # noqa: ANN401 - a float or a Decimal, as DuckDB likes
+def _decimals(mean: Any) -> str | None:  # noqa: ANN401 - DuckDB returns floats and Decimals
     return None if mean is None else f"{mean:.6f}".rstrip("0").rstrip(".")
 
 

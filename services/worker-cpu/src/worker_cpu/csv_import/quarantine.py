@@ -1,7 +1,7 @@
 """The quarantine: bad lines with line number, column, reason and raw text, as a CSV.
 
-Its texts are foreign, and the file is one that people open: they are escaped in every quarantine
-file, and only there.
+Its texts come from uploads, and people open it in a spreadsheet: they are escaped in every
+quarantine file, and only there.
 """
 
 import csv
@@ -16,7 +16,7 @@ from contracts.schemas import QuarantinedLine
 from worker_cpu.formula_escaping import escape_cell, unescape_cell
 
 MAX_RAW_BYTES: Final = 16 * 1024
-"""What is kept of a line; csv itself refuses to read fields above 128 KiB."""
+"""The most that is kept of a line; the csv module reads no field above 128 KiB."""
 
 PREVIEW_LINES: Final = 20
 _PREVIEW_CHARACTERS: Final = 200
@@ -33,12 +33,12 @@ class BadLine(NamedTuple):
 
 
 class QuarantineWriter:
-    """Writes a quarantine file, and counts."""
+    """Writes a quarantine file, and counts its lines."""
 
     def __init__(self, path: Path) -> None:
         self.count = 0
         self._file = path.open("w", encoding="utf-8", newline="")
-        # With the default line end \r\n, csv quotes a lone \r too, and so can read it back.
+        # With its default line end \r\n, the csv module quotes a lone \r too, and can read it back.
         self._rows = csv.writer(self._file)
         self._rows.writerow(_HEADER)
 

@@ -1,7 +1,8 @@
-"""One record of a CSV: found by its quotes, judged by its columns.
+"""One record of a CSV: where it ends, and whether it has the columns of its file.
 
 RFC 4180, with what exports get wrong in practice: spaces around a quoted value are dropped, and a
-quote within an unquoted value is an ordinary character. An unclosed quote costs its own line only.
+quote within an unquoted value is an ordinary character. An unclosed quote makes a fault of its own
+line only.
 """
 
 import re
@@ -13,7 +14,7 @@ NEWLINE: Final = ord("\n")
 QUOTE: Final = ord('"')
 
 MAX_RECORD_BYTES: Final = 1024 * 1024
-"""Longer ones are quarantined; an unclosed quote is given up after as much."""
+"""Longer ones are quarantined; the end of a quoted value is not searched for beyond it."""
 
 _RUN_RECORDS: Final = 1_000
 
@@ -28,17 +29,17 @@ class Record:
     end: int
     fields: int
     normalized: bytes | None = None
-    """How DuckDB should see it, where it differs from what the file says."""
+    """What DuckDB is to read, if that differs from what the file says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why the bytes up to `end` are no record; `endless`: the line goes on beyond the block."""
+    """Why the bytes up to `end` are no record; `unfinished` if the line goes on after the block."""
 
     end: int
     reason: str
     column: str | None = None
-    endless: bool = False
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class RecordShape:
         self.delimiter = delimiter.encode()
         self.columns = columns
         self._field_end = re.compile(b"[\n" + re.escape(self.delimiter) + b"]")
-        # Possessive, so that a run ends at the first fault without a search for another reading.
+        # Possessive, so that a run ends at the first fault without backtracking.
         field = b'[^\r\n\0"' + re.escape(self.delimiter) + b"]"
         others = b"(?:" + re.escape(self.delimiter) + field + b"*+){%d}" % (len(columns) - 1)
         first = field + (b"*+" if len(columns) > 1 else b"++")  # a blank line is no record
@@ -79,7 +80,7 @@ class RecordShape:
         return end
 
     def parse(self, block: bytes, start: int, *, final: bool) -> Record | Fault | Incomplete:
-        """Read the record at `start`; `final` says that nothing follows the block."""
+        """Read the record at `start`; `final` if nothing follows the block."""
         newline = block.find(b"\n", start)
         if newline < 0 and not final:
             return self._unfinished(block, start)
@@ -100,7 +101,7 @@ class RecordShape:
     def _unfinished(self, block: bytes, start: int) -> Fault | Incomplete:
         if len(block) - start <= MAX_RECORD_BYTES:
             return _INCOMPLETE
-        return Fault(len(block), f"longer than {MAX_RECORD_BYTES:,} bytes", endless=True)
+        return Fault(len(block), f"longer than {MAX_RECORD_BYTES:,} bytes", unfinished=True)
 
     def _plain(self, line: bytes, end: int) -> Record:
         fields = line.count(self.delimiter) + 1
@@ -112,7 +113,7 @@ class RecordShape:
         self, block: bytes, start: int, line_end: int, *, final: bool
     ) -> Record | Fault | Incomplete:
         fields: list[bytes] = []
-        odd = False
+        irregular = False
         position = start
         while True:
             opening = _OPENING.match(block, position)
@@ -124,13 +125,13 @@ class RecordShape:
                     return self._fault(line_end, fields, "a quoted value is never closed")
                 spaces = _SPACES.match(block, closing + 1)
                 stop = spaces.end() if spaces else closing + 1
-                odd = odd or opening.end() - position > 1 or stop > closing + 1
+                irregular = irregular or opening.end() - position > 1 or stop > closing + 1
                 value = block[opening.end() : closing].replace(b'""', b'"')
             else:
                 match = self._field_end.search(block, position)
                 stop = match.start() if match else len(block)
                 value = block[position:stop]
-                odd = odd or b'"' in value or b"\r" in value
+                irregular = irregular or b'"' in value or b"\r" in value
             fields.append(value)
             after = block[stop : stop + 1]
             if not after and not final:
@@ -140,7 +141,7 @@ class RecordShape:
             if after != self.delimiter:
                 return self._fault(line_end, fields[:-1], "text after a quoted value")
             position = stop + 1
-        normalized = self._normalized(fields) if odd else None
+        normalized = self._normalized(fields) if irregular else None
         return Record(min(stop + 1, len(block)), len(fields), normalized)
 
     def _fault(self, end: int, fields: list[bytes], reason: str) -> Fault:

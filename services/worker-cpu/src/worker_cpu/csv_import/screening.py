@@ -1,11 +1,15 @@
 """Sorts a CSV's records by their structure: what DuckDB may read, and what goes to quarantine.
 
-This pass is what every other count is checked against: it walks the bytes without DuckDB. (DuckDB
-2.0's own `store_rejects` was measured to keep 1.3 KB per bad line outside its memory limit, to
-lose some of them, and to let one unclosed quote swallow the rest of a file.)
+Every other count is checked against that of this pass, which reads the bytes without DuckDB.
+(DuckDB 2.0's own `store_rejects` was measured to keep 1.3 KB per bad line outside its memory limit,
+to lose some of them, and to drop the rest of a file after one unclosed quote.)
 
 A record is one line, or several when a quoted value spans them. Blank lines are none. A file
 without fault is left in place; at the first fault, a screened copy is begun.
+
+Outliers are well-formed records with a field unlike those of its column: a word among numbers, a
+price without cents. With them DuckDB could not read the column as numbers. If they are few, they
+are noted here and checked on their own (type_mismatches.py).
 """
 
 import struct
@@ -17,21 +21,21 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from contracts.errors import RejectedError
-from worker_cpu.csv_import.blocks import PerfectBlock, perfect_block
-from worker_cpu.csv_import.column_facts import NOTHING_KNOWN, ColumnFacts
+from worker_cpu.csv_import.blocks import WellFormedBlock, well_formed_block
+from worker_cpu.csv_import.column_facts import NOTHING_KNOWN, ColumnFacts, common_facts
 from worker_cpu.csv_import.quarantine import MAX_RAW_BYTES, QuarantineWriter
 from worker_cpu.csv_import.records import NEWLINE, Fault, Incomplete, Record, RecordShape
 from worker_cpu.csv_import.segments import RecordIndex, RecordMarks
 
 LINE_JUMP: Final = struct.Struct("<qq")
-"""(number of a record, its line): an entry wherever the two do not advance together."""
+"""(number of a record, its line): an entry wherever their difference changes."""
 
 _MOST_OUTLIERS_SHARE: Final = 0.01
-"""Of more records than these, a column is not what it seemed to be."""
+"""With a larger share of outliers, a column is not what it seemed to be."""
 _MOST_OUTLIERS_BYTES: Final = 16 * 1024 * 1024
-"""About the memory that outliers may take; beyond it, no more are noted."""
+"""About the most memory for outliers; beyond it, no more are noted."""
 _OUTLIER_BYTES: Final = 200
-"""What Python takes for one, besides its text."""
+"""The memory of one, besides its text."""
 
 
 class Outlier(NamedTuple):
@@ -46,19 +50,19 @@ class Outlier(NamedTuple):
 
 
 class Outliers:
-    """Collects the outliers of a file, block by block, and says how many more there may be."""
+    """Collects the outliers of a file, block by block."""
 
     def __init__(self) -> None:
         self.found: list[Outlier] = []
         self._size_bytes = 0
 
-    def room(self, records: int) -> int:
+    def remaining(self, records: int) -> int:
         """Return how many more there may be among the first `records` of the file."""
         if self._size_bytes > _MOST_OUTLIERS_BYTES:
             return 0
         return max(0, int(_MOST_OUTLIERS_SHARE * records) - len(self.found))
 
-    def add(self, block: PerfectBlock, number: int, start: int) -> None:
+    def add(self, block: WellFormedBlock, number: int, start: int) -> None:
         """Note the outliers of a block; `number` and `start` are those of its first record."""
         for index in block.outliers:
             begin = int(block.ends[index - 1]) + 1 if index else 0
@@ -68,8 +72,8 @@ class Outliers:
 
 
 @dataclass(frozen=True)
-class Screened:
-    """What the screening found; counts are without the header."""
+class ScreenedFile:
+    """A file without malformed records; counts are without the header."""
 
     path: Path
     line_jumps: Path
@@ -119,20 +123,20 @@ class Screening:
         self._lines = 0
         self._intact_bytes = 0
         self._offset = 0
-        self._in_endless_line = False
+        self._in_overlong_line = False
 
-    def run(self, chunks: Iterable[bytes]) -> Screened:
-        """Walk the whole file."""
+    def run(self, chunks: Iterable[bytes]) -> ScreenedFile:
+        """Screen the whole file."""
         rest = b""
         for lines in whole_lines(unified_newlines(chunks, before_change=self._begin_copy)):
             block = rest + lines
             rest = block[self._take(block) :]
         if rest:
-            self._inspect(rest, self._room(rest), final=True)
+            self._inspect(rest, self._most_outliers(rest), final=True)
         self._jumps.close()
         if self._output:
             self._output.close()
-        return Screened(
+        return ScreenedFile(
             path=self._copy if self._output else self._source or self._copy,
             line_jumps=Path(self._jumps.name),
             well_formed=self._records - (self._has_header and self._records > 0),
@@ -143,56 +147,53 @@ class Screening:
         )
 
     def _take(self, block: bytes) -> int:
-        """Take what is complete in a block and return its length in bytes."""
-        room = self._room(block)
-        perfect = None if self._in_endless_line else self._perfect(block, room)
-        if perfect is None:
-            return self._inspect(block, room, final=False)
+        """Take the complete records of a block and return their length in bytes."""
+        most_outliers = self._most_outliers(block)
+        found = None if self._in_overlong_line else self._well_formed(block, most_outliers)
+        if found is None:
+            return self._inspect(block, most_outliers, final=False)
         if self._output:
-            self._output.write(block[: perfect.size_bytes])
-        for record, line in perfect.jumps:
+            self._output.write(block[: found.size_bytes])
+        for record, line in found.jumps:
             self._jump(self._records + record, self._lines + line)
-        header_only = self._has_header and self._records == 0 and len(perfect.ends) == 1
+        header_only = self._has_header and self._records == 0 and len(found.ends) == 1
         if not header_only:
-            self._learn(perfect, self._marks.records, self._marks.size_bytes)
-        self._marks.add(perfect.ends)
-        self._records += len(perfect.ends)
-        self._lines += perfect.lines
-        self._intact_bytes += perfect.size_bytes
-        return perfect.size_bytes
+            self._add_facts(found, self._marks.records, self._marks.size_bytes)
+        self._marks.add(found.ends)
+        self._records += len(found.ends)
+        self._lines += found.lines
+        self._intact_bytes += found.size_bytes
+        return found.size_bytes
 
-    def _room(self, block: bytes) -> int:
-        """Return how many outliers a block may have: none as long as there may be the header."""
+    def _most_outliers(self, block: bytes) -> int:
+        """Return how many outliers a block may have: none if it may hold the header."""
         if self._has_header and self._records == 0:
             return 0
-        return self._outliers.room(self._records + block.count(b"\n"))
+        return self._outliers.remaining(self._records + block.count(b"\n"))
 
-    def _perfect(self, block: bytes, room: int) -> PerfectBlock | None:
-        return perfect_block(block, self._shape, self._facts, room)
+    def _well_formed(self, block: bytes, most_outliers: int) -> WellFormedBlock | None:
+        return well_formed_block(block, self._shape, self._facts, most_outliers)
 
-    def _learn(self, perfect: PerfectBlock, number: int, start: int) -> None:
-        self._merge(perfect.facts)
-        self._outliers.add(perfect, number, start)
+    def _add_facts(self, found: WellFormedBlock, number: int, start: int) -> None:
+        self._facts = common_facts(self._facts, found.facts)
+        self._outliers.add(found, number, start)
 
-    def _merge(self, facts: list[ColumnFacts]) -> None:
-        self._facts = [known & found for known, found in zip(self._facts, facts, strict=True)]
-
-    def _inspect(self, block: bytes, room: int, *, final: bool) -> int:
-        """Look at a block record by record; return the length of what was complete."""
+    def _inspect(self, block: bytes, most_outliers: int, *, final: bool) -> int:
+        """Take the complete records of a block one by one and return their length in bytes."""
         number, start = self._marks.records, self._marks.size_bytes
         accepted: list[bytes] = []
         end = self._inspect_records(block, accepted, final=final)
         if any(accepted):
             records = b"".join(accepted)
-            seen = self._perfect(records, room)
-            if seen and seen.size_bytes == len(records):
-                self._learn(seen, number, start)
+            found = self._well_formed(records, most_outliers)
+            if found and found.size_bytes == len(records):
+                self._add_facts(found, number, start)
             else:
-                self._merge([NOTHING_KNOWN] * len(self._facts))
+                self._facts = [NOTHING_KNOWN] * len(self._facts)
         return end
 
     def _inspect_records(self, block: bytes, accepted: list[bytes], *, final: bool) -> int:
-        start = self._skip_endless_line(block)
+        start = self._skip_overlong_line(block)
         while start < len(block):
             if (end := self._shape.plain_run(block, start)) > start:
                 accepted.append(self._accept_run(block[start:end]))
@@ -211,11 +212,11 @@ class Screening:
             start = found.end
         return start
 
-    def _skip_endless_line(self, block: bytes) -> int:
-        if not self._in_endless_line:
+    def _skip_overlong_line(self, block: bytes) -> int:
+        if not self._in_overlong_line:
             return 0
         end = block.find(b"\n") + 1
-        self._in_endless_line = end == 0
+        self._in_overlong_line = end == 0
         return end or len(block)
 
     def _accept_run(self, raw: bytes) -> bytes:
@@ -232,7 +233,7 @@ class Screening:
         return raw[header_end:]
 
     def _accept(self, record: Record, raw: bytes) -> bytes:
-        """Accept one record and return it as DuckDB will see it, unless it is the header."""
+        """Accept one record and return it as DuckDB will read it, unless it is the header."""
         if record.normalized is not None:
             self._begin_copy()
             raw = record.normalized
@@ -256,7 +257,7 @@ class Screening:
         self._begin_copy()
         raw = block[start : min(fault.end, start + MAX_RAW_BYTES)]
         self._faults.add(self._lines + 1, fault.column, fault.reason, raw)
-        self._in_endless_line = fault.endless
+        self._in_overlong_line = fault.unfinished
 
     def _jump(self, record: int, line: int) -> None:
         if line - record != self._offset:
@@ -279,37 +280,37 @@ def _copy_bytes(source: BinaryIO, target: BinaryIO, count: int) -> None:
 
 def unified_newlines(chunks: Iterable[bytes], before_change: Callable[[], None]) -> Iterator[bytes]:
     r"""Turn `\r\n` into `\n`, wherever a chunk may end, and lone `\r` if there is nothing else."""
-    held = b""
+    rest = b""
     only_cr: bool | None = None
     for chunk in chunks:
-        text = held + chunk
-        held = b""
+        text = rest + chunk
+        rest = b""
         if b"\r" in text:
             before_change()
             if only_cr is None:
                 only_cr = b"\n" not in text
             if text.endswith(b"\r"):
-                text, held = text[:-1], b"\r"
+                text, rest = text[:-1], b"\r"
             text = text.replace(b"\r\n", b"\n")
             text = text.replace(b"\r", b"\n") if only_cr else text
         yield text
-    if held:
+    if rest:
         yield b"\n"
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Cut the text into blocks at line ends: the first line, then some lines of each chunk."""
-    held = b""
+    rest = b""
     is_first = True
     for chunk in chunks:
-        text = held + chunk
+        text = rest + chunk
         if is_first and (end := text.find(b"\n") + 1):
             is_first = False
             yield text[:end]
             text = text[end:]
         end = text.rfind(b"\n") + 1 or len(text)
-        held = text[end:]
+        rest = text[end:]
         if end:
             yield text[:end]
-    if held:
-        yield held
+    if rest:
+        yield rest

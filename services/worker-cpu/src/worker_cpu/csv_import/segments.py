@@ -1,7 +1,7 @@
 """The screened file as virtual files of equally many records, so that threads share it evenly.
 
-DuckDB's parallel COPY of one CSV makes row groups of different sizes in every run. When each of
-its pieces is a file with just the records of one row group, they are the same every time.
+DuckDB's parallel COPY of one CSV makes row groups of other sizes in each run. If every row group
+is read from a file of its own, they are the same in each run.
 """
 
 import io
@@ -22,7 +22,7 @@ from worker_cpu.csv_import.records import NEWLINE, QUOTE
 
 PROTOCOL: Final = "segment"
 MARK_RECORDS: Final = 2_048
-"""DuckDB's vector: a row group of so many rows, or a multiple, is written as it comes."""
+"""The size of DuckDB's vector: row groups of a multiple of it are written as they are read."""
 
 _MOST_BYTES: Final = 7_500_000
 """DuckDB reads at most 8 MB of a file as one piece."""
@@ -53,10 +53,10 @@ class RecordIndex:
     size_bytes: int
     records: int
     mark_starts: Sequence[int]
-    """Those of the RecordMarks."""
+    """The `starts` of the RecordMarks."""
 
     def start_of(self, record: int) -> int:
-        """Return where a record begins; what is read for it is up to MARK_RECORDS records."""
+        """Return where a record begins, for which up to MARK_RECORDS records are read."""
         mark, beyond = divmod(record, MARK_RECORDS)
         start = self.mark_starts[mark]
         if not beyond:
@@ -103,7 +103,7 @@ def _between(borders: Sequence[int], index: RecordIndex, rows: int) -> Segments:
 
 
 class Patch(NamedTuple):
-    """What stands instead of the bytes from `start` to before `end`."""
+    """What replaces the bytes from `start` up to `end`."""
 
     start: int
     end: int
@@ -111,7 +111,7 @@ class Patch(NamedTuple):
 
 
 class Patches:
-    """Patches of one file, none of which begins before another one ends."""
+    """Patches of one file, which do not overlap."""
 
     def __init__(self, patches: Sequence[Patch] = ()) -> None:
         """Take patches in the order of the file."""
@@ -119,14 +119,14 @@ class Patches:
         self._starts = [patch.start for patch in patches]
 
     def size_bytes(self, first: int, size: int) -> int:
-        """Return how long the part of the file becomes that is `size` from its byte `first` on."""
+        """Return how long the part of `size` bytes from byte `first` on is when patched."""
         return size + sum(
             len(patch.text) - (min(patch.end, first + size) - patch.start)
             for patch in self._within(first, size)
         )
 
     def applied(self, content: bytes, first: int) -> bytes:
-        """Return what becomes of `content`, the part of the file from its byte `first` on."""
+        """Return `content`, the part of the file from byte `first` on, when patched."""
         pieces = []
         done = 0
         for patch in self._within(first, len(content)):
@@ -150,22 +150,22 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
         path: Path,
         segments: Segments,
         *,
-        look: Callable[[bytes], None] | None = None,
+        check: Callable[[bytes], None] | None = None,
         patches: Patches | None = None,
     ) -> None:
-        """Serve patched segments; each is shown to `look`, as whole lines, before it is read."""
+        """Serve patched segments; `check` gets each as whole lines before DuckDB reads it."""
         super().__init__()
         self.error: Exception | None = None
-        """Why a segment could not be opened; what DuckDB raises then does not say."""
+        """Why a segment could not be opened, which is not in the error that DuckDB raises."""
         self._path = path
         self._segments = segments
-        self._look = look
+        self._check = check
         self._patches = patches or Patches()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def names(self) -> list[str]:
-        """What DuckDB knows the segments by."""
+        """The addresses of the segments for DuckDB."""
         return [f"{PROTOCOL}://{number}" for number in range(len(self._segments.parts))]
 
     @property
@@ -196,10 +196,10 @@ class SegmentFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no t
         with self._path.open("rb", buffering=0) as file:
             content = os.pread(file.fileno(), size, first)
         content = self._patches.applied(content, first)
-        if self._look:
+        if self._check:
             is_last = (first, size) == self._segments.parts[-1]
-            with self._turn:  # two threads of Python would only hinder each other
-                self._look(content + b"\n" if is_last and not content.endswith(b"\n") else content)
+            with self._lock:  # two threads of Python would only slow each other down
+                self._check(content + b"\n" if is_last and not content.endswith(b"\n") else content)
         return content
 
     def _part(self, path: str) -> tuple[int, int]:

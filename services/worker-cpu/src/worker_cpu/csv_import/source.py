@@ -1,4 +1,4 @@
-"""The file to import: a plain local copy of an upload, its encoding, its text as UTF-8."""
+"""The file to import: an upload as a local, uncompressed file; its encoding; its text as UTF-8."""
 
 import codecs
 import gzip
@@ -29,8 +29,8 @@ _BOMS: Final = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_LEGACY: Final = ("cp1252", "cp850", "mac_roman")
-"""What Western Windows, DOS and old Macs wrote."""
+_SINGLE_BYTE: Final = ("cp1252", "cp850", "mac_roman")
+"""The encodings of Western Windows, DOS and old Macs."""
 _UNDEFINED_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
 _SIGNATURES: Final = (
     (b"PK\x03\x04", "an Excel workbook or a ZIP archive"),
@@ -46,8 +46,8 @@ _SIGNATURES: Final = (
 )
 _CONTROL_CHARACTERS: Final = bytes(set(range(32)) - set(b"\t\n\r\f\x1a"))
 _CONTROL_SHARE: Final = 0.01
-_WIDE_SHARE: Final = 0.3
-"""Of the bytes at even (or odd) places, how many are zero in Western UTF-16 text, at least."""
+_ZERO_SHARE: Final = 0.3
+"""At least this share of the bytes at even (or odd) places is zero in Western UTF-16 text."""
 
 
 def fetch_upload(
@@ -126,12 +126,12 @@ def detect_encoding(path: Path) -> str:
     """
     if declared := declared_encoding(path):
         return declared
-    offset = _first_suspect(path)
-    return UTF_8 if offset is None else _judge(_lines_at(path, offset))
+    offset = _first_invalid(path)
+    return UTF_8 if offset is None else _guess(_lines_at(path, offset))
 
 
 def declared_encoding(path: Path) -> str | None:
-    """Return the encoding that a file's first bytes show; None if only all of them can tell.
+    """Return the encoding that a file's first bytes show; None if it takes all bytes to know.
 
     Raises:
         RejectedError: it is no text at all.
@@ -139,18 +139,18 @@ def declared_encoding(path: Path) -> str | None:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    _refuse_known_binary(head)
+    _reject_known_binary(head)
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
-    if wide := _wide_without_mark(head):
+    if wide := _utf16_without_bom(head):
         return wide
-    _refuse_control_characters(head)
+    _reject_control_characters(head)
     return None
 
 
 def utf8_chunks(path: Path, encoding: str) -> Iterator[bytes]:
-    """Yield the file's text as UTF-8; what is UTF-8 already passes unchecked."""
+    """Yield the file's text as UTF-8; what is UTF-8 already is not checked."""
     with path.open("rb") as file:
         if encoding == "utf-8-sig":
             file.seek(len(codecs.BOM_UTF8))
@@ -164,21 +164,21 @@ def utf8_chunks(path: Path, encoding: str) -> Iterator[bytes]:
         yield decoder.decode(b"", final=True).encode()
 
 
-def _refuse_known_binary(head: bytes) -> None:
+def _reject_known_binary(head: bytes) -> None:
     for signature, what in _SIGNATURES:
         if head.startswith(signature):
             raise RejectedError(f"the file is {what}, not text: export it as CSV")
 
 
-def _refuse_control_characters(head: bytes) -> None:
+def _reject_control_characters(head: bytes) -> None:
     controls = len(head) - len(head.translate(None, delete=_CONTROL_CHARACTERS))
     if controls > _CONTROL_SHARE * len(head):
         raise RejectedError("the file is binary (NUL or control characters), not CSV text")
 
 
-def _wide_without_mark(head: bytes) -> str | None:
+def _utf16_without_bom(head: bytes) -> str | None:
     even, odd = head[0::2].count(0), head[1::2].count(0)
-    enough = _WIDE_SHARE * len(head) / 2
+    enough = _ZERO_SHARE * len(head) / 2
     if odd > enough and even * 10 < odd:
         return "utf-16-le"
     if even > enough and odd * 10 < even:
@@ -186,7 +186,7 @@ def _wide_without_mark(head: bytes) -> str | None:
     return None
 
 
-def _first_suspect(path: Path) -> int | None:
+def _first_invalid(path: Path) -> int | None:
     """Return the start of the first chunk that is not valid UTF-8, in bytes."""
     decoder = codecs.getincrementaldecoder(UTF_8)()
     with path.open("rb") as file:
@@ -208,13 +208,13 @@ def _lines_at(path: Path, offset: int) -> bytes:
     return b"\n".join(line for line in sample.splitlines() if not line.isascii())
 
 
-def _judge(sample: bytes) -> str:
+def _guess(sample: bytes) -> str:
     decoded = sample.decode(UTF_8, errors="replace")
     damaged = decoded.count("\ufffd")
     valid = sum(not character.isascii() for character in decoded) - damaged
     if valid > damaged:
         return UTF_8
-    best = charset_normalizer.from_bytes(sample, cp_isolation=list(_LEGACY)).best()
+    best = charset_normalizer.from_bytes(sample, cp_isolation=list(_SINGLE_BYTE)).best()
     encoding = best.encoding if best else "cp1252"
     if encoding == "cp1252" and not _UNDEFINED_IN_CP1252.isdisjoint(sample):
         return "latin-1"

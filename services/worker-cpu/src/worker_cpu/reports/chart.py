@@ -1,4 +1,4 @@
-"""The chart of a report, as a PNG that is the same bytes for the same figures."""
+"""The chart of a report as a PNG, which has the same bytes for the same figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def draw_bars(title: str, bars: Sequence[Bar], target: Path) -> None:
 
 
 def draw_message(title: str, message: str, target: Path) -> None:
-    """Draw a chart's frame that says why there are no columns."""
+    """Draw the frame of a chart and, instead of columns, why there are none."""
     figure, axes = _blank(title)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -64,5 +64,5 @@ def _blank(title: str) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, target: Path) -> None:
-    # matplotlib would write its own version into the file.
+    # Otherwise matplotlib writes its version into the file.
     figure.savefig(target, format="png", metadata={"Software": None})

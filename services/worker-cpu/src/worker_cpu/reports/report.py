@@ -1,4 +1,4 @@
-"""What a report says, in Brazilian Portuguese: figures, titles, the bars of its chart."""
+"""The content of a report, in Brazilian Portuguese: figures, titles, the bars of its chart."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -38,14 +38,14 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The label as people read it: months by their names."""
+        """The label, but a month by its name."""
         is_month = _MONTH.fullmatch(self.label)
         return formats.month_name(self.label) if is_month else self.label
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says; the files are rendered from it."""
+    """The content of a report, from which its files are rendered."""
 
     type: ReportType
     title: str
@@ -71,7 +71,7 @@ class Report:
 
     @property
     def chart_alt(self) -> str:
-        """What the chart shows, for those who do not see it."""
+        """The chart in words, for those who do not see it."""
         if not self.bars:
             return f"Gráfico vazio: sem vendas. {self.chart_title}."
         best = max(self.bars, key=lambda bar: bar.value)
@@ -93,13 +93,11 @@ def compose_report(
     title = _TITLES[report_type]
     where = "Todas as regiões" if region == ALL_REGIONS else f"Região {region}"
     if report_type == "vendas":
-        months = stored
-        month = None
-        period = _span(stored)
+        months, month = stored, None
     else:
-        month = month or (stored[-1] if stored else None)
-        months = [month] if month else []
-        period = formats.month_name(month) if month else ""
+        months = [month] if month else stored[-1:]
+        month = months[0] if months else None
+    period = _period(months)
     figures = reader.figures(region, months)
     before = shift_month(month, -1) if month else None
     previous = reader.figures(region, [before]) if before else None
@@ -123,7 +121,8 @@ def compose_report(
     )
 
 
-def _span(months: Sequence[str]) -> str:
+def _period(months: Sequence[str]) -> str:
+    """Name the first and the last month, or the only one."""
     if not months:
         return ""
     first, last = formats.month_name(months[0]), formats.month_name(months[-1])

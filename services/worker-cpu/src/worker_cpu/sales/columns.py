@@ -1,4 +1,4 @@
-"""The columns by which a file is known to hold sales."""
+"""The columns that make a file one of sales."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,10 +1,10 @@
-"""The stored sales: immutable monthly parts, and numbered snapshots that say which of them count.
+"""The stored sales: immutable monthly parts, and numbered snapshots that list those that count.
 
     datasets/sales_by_day/parts/{sha256}.parquet     the totals of one source and month
     datasets/sales_by_day/snapshots/{number}.json    source → month → part: the whole dataset
 
 A snapshot is committed by creating the next number, which only one of several writers can; the
-others read again and try the number after. A reader takes the newest snapshot, and so sees an
+others read again and try the number after that. A reader takes the newest snapshot, and so sees an
 import whole or not at all. Parts are named by their content: storing the same rows twice stores
 nothing new. What only old snapshots mention is deleted after a grace period for their readers.
 """
@@ -28,7 +28,7 @@ from contracts.storage import DATASETS
 PARTS: Final = f"{DATASETS}/sales_by_day/parts"
 SNAPSHOTS: Final = f"{DATASETS}/sales_by_day/snapshots"
 GRACE: Final = timedelta(hours=2)
-"""Longer than any job may take: what a running job reads or has uploaded is never deleted."""
+"""Longer than any job may take: nothing is deleted that a running job reads or has uploaded."""
 KEPT_SNAPSHOTS: Final = 20
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class SalesDataset:
             try:
                 return self._read(max(numbers))
             except FileNotFoundError:
-                continue  # pruned meanwhile, so there is a newer one
+                continue  # pruned in the meantime, so there is a newer one
         return Snapshot()
 
     def replace(self, source: str, months: Mapping[str, MonthFile]) -> bool:
@@ -158,7 +158,7 @@ class SalesDataset:
             outdated = list(self._outdated())
             if len(outdated) >= KEPT_SNAPSHOTS:
                 obstore.delete(self._storage, [_snapshot_key(number) for number in outdated])
-                self._sweep_parts()
+                self._prune_parts()
         except (BaseError, OSError) as exc:
             logger.warning("old sales snapshots were not pruned, the next import will: %s", exc)
 
@@ -170,7 +170,7 @@ class SalesDataset:
             if replaced_at < limit:
                 yield number
 
-    def _sweep_parts(self) -> None:
+    def _prune_parts(self) -> None:
         kept: set[str] = set()
         for number, _ in self._snapshots():
             kept |= self._read(number).keys

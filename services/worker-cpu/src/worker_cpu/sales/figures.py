@@ -1,7 +1,7 @@
 """The figures of the stored sales: exact decimals, from the months that are asked for only.
 
-What is stored are totals by day, region and product: every figure is a sum of them, and so costs
-far less than one of single sales.
+What is stored are totals by day, region and product. Every figure is a sum of them, which takes far
+less time than a sum of single sales.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Believable sales, generated: the same rows for the same file name and number of rows."""
+"""Generated, plausible sales: the same rows for the same file name and number of rows."""
 
 import hashlib
 import re
@@ -65,7 +65,7 @@ def _sales(filename: str, num_rows: int) -> str:
     seed = int.from_bytes(digest[:4])
     first_day = f"DATE '{sample_year(filename)}-01-01'"
     year_end = f"DATE '{sample_year(filename) + 1}-01-01'"
-    # random() would differ from run to run; each hash is a die of its own.
+    # random() would differ from run to run; each of these hashes is a random number instead.
     return f"""
         SELECT
             sale_id,

@@ -1,4 +1,4 @@
-"""Sums up imported sales by day, region and product: all that the dataset keeps of them."""
+"""Sums up imported sales by day, region and product, which is all that the dataset keeps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +41,7 @@ def total_by_day(
         " GROUP BY month ORDER BY month"
     ).fetchall()
     files = {}
-    with one_thread(connection):  # the same totals are the same bytes
+    with one_thread(connection):  # so that equal totals are equal bytes
         for done, (month, rows) in enumerate(months):
             progress(done, len(months), "months", "importing sales")
             path = scratch / f"{month}.parquet"
