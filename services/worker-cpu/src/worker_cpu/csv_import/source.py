@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Final
 
 import charset_normalizer
-import obstore
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import ObjectStore
 
 from contracts.errors import RejectedError
 from contracts.storage import upload_key
 from worker_cpu.progress import Progress
+from worker_cpu.scratch import local_file
 
 UTF_8: Final = "utf-8"
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _CHUNK_BYTES: Final = 256 * 1024
-_DOWNLOAD_BYTES: Final = 4 * 1024 * 1024
+_GZIP_CHUNK_BYTES: Final = 4 * 1024 * 1024
 _HEAD_BYTES: Final = 64 * 1024
 _SAMPLE_BYTES: Final = 256 * 1024
 _BOMS: Final = (  # UTF-32 first: its mark begins with that of UTF-16
@@ -59,8 +59,12 @@ def fetch_upload(
         RejectedError: there is no such upload, its gzip is broken, or it is above `limit_bytes`.
 
     """
+
+    def watch(done: int, size: int) -> None:
+        progress(done, size, "bytes", "downloading")
+
     try:
-        path = _local_copy(storage, upload_key(file_id), scratch / "upload", progress)
+        path = local_file(storage, upload_key(file_id), scratch / "upload", watch)
     except FileNotFoundError as exc:
         raise RejectedError(
             f"the uploaded file {file_id} is no longer stored: upload it again"
@@ -72,18 +76,6 @@ def fetch_upload(
     return path
 
 
-def _local_copy(storage: ObjectStore, key: str, target: Path, progress: Progress) -> Path:
-    size = obstore.head(storage, key)["size"]
-    if isinstance(storage, LocalStore) and storage.prefix:
-        return Path(storage.prefix) / key
-    with target.open("wb") as file:
-        done = 0
-        for chunk in obstore.get(storage, key).stream(min_chunk_size=_DOWNLOAD_BYTES):
-            done += file.write(chunk)
-            progress(done, size, "bytes", "downloading")
-    return target
-
-
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == _GZIP_MAGIC
@@ -93,7 +85,7 @@ def _decompressed(source: Path, target: Path, limit_bytes: int, progress: Progre
     size = source.stat().st_size
     try:
         with source.open("rb") as packed, gzip.open(packed) as plain, target.open("wb") as file:
-            for chunk in _bounded(iter(lambda: plain.read(_DOWNLOAD_BYTES), b""), limit_bytes):
+            for chunk in _bounded(iter(lambda: plain.read(_GZIP_CHUNK_BYTES), b""), limit_bytes):
                 file.write(chunk)
                 progress(packed.tell(), size, "bytes", "decompressing")
     except (gzip.BadGzipFile, EOFError, zlib.error) as exc:

@@ -20,10 +20,11 @@ from typing import Final
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import ObjectStore
 from pydantic import BaseModel, ConfigDict
 
 from contracts.storage import DATASETS
+from worker_cpu.scratch import local_file
 
 PARTS: Final = f"{DATASETS}/sales_by_day/parts"
 SNAPSHOTS: Final = f"{DATASETS}/sales_by_day/snapshots"
@@ -121,14 +122,8 @@ class SalesDataset:
             FileNotFoundError: it was pruned, so the snapshot is older than GRACE.
 
         """
-        if isinstance(self._storage, LocalStore) and self._storage.prefix:
-            return Path(self._storage.prefix) / part.key
         path = scratch / Path(part.key).name
-        if not path.exists():
-            with path.open("wb") as file:
-                for chunk in obstore.get(self._storage, part.key):
-                    file.write(chunk)
-        return path
+        return path if path.exists() else local_file(self._storage, part.key, path)
 
     def _commit(self, source: str, parts: Mapping[str, Part]) -> bool:
         while True:
