@@ -23,6 +23,8 @@ from contracts.schemas import (
 from contracts.storage import artifact_key, upload_key
 from worker_cpu.tasks import CpuTasks
 
+SALES_HEADER = "sale_id,date,region,product,quantity,unit_price\n"
+
 
 @dataclass
 class ReportedJob:
@@ -85,3 +87,11 @@ class CpuLane:
     @staticmethod
     def job(job_id: str) -> Job:
         return cast("Job", ReportedJob(job_id))
+
+
+def counts(result: ProcessCsvResult) -> tuple[int, int, int]:
+    return result.rows_in, result.rows_clean, result.rows_quarantined
+
+
+def types(result: ProcessCsvResult) -> list[str]:
+    return [column.type for column in result.columns]

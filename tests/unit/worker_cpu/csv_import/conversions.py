@@ -46,6 +46,20 @@ FIELDS = WHOLE | DAYS | CENTS | EDGE_CASES
 QUOTED = FIELDS.map('"{}"'.format) | st.sampled_from(['"a\nb"', '"a,b"', '"say ""x"""', '" "'])
 
 
+@st.composite
+def columns_of_fields(draw: st.DrawFn) -> list[list[str]]:
+    """Return columns that mostly hold one kind, so that many facts hold, or nearly hold."""
+    height = draw(st.integers(1, 12))
+    columns = []
+    for _ in range(draw(st.integers(2, 4))):
+        kind = draw(st.sampled_from([WHOLE, DAYS, CENTS, FIELDS, st.just("7"), EDGE_CASES]))
+        column = draw(st.lists(kind, min_size=height, max_size=height))
+        if draw(st.booleans()):
+            column[draw(st.integers(0, height - 1))] = draw(FIELDS | QUOTED)
+        columns.append(column)
+    return columns
+
+
 def as_csv(columns: list[list[str]]) -> bytes:
     return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True)).encode()
 
