@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from worker_cpu.engine import Engine
-from worker_cpu.sample import write_sample
+from worker_cpu.database import Database
+from worker_cpu.sales.sample import write_sample
 
 DEFAULT_ROWS = 10_000_000
 MEMORY_BYTES = 256 * 1024 * 1024
@@ -21,7 +21,7 @@ def make_sales_csv(path: Path, rows: int) -> None:
     """Write `rows` sales to `path`."""
     with (
         tempfile.TemporaryDirectory() as scratch,
-        Engine(MEMORY_BYTES).connect(Path(scratch)) as connection,
+        Database(MEMORY_BYTES).connect(Path(scratch)) as connection,
     ):
         write_sample(connection, path.name, rows, path, lambda *_: None)
 

@@ -14,8 +14,8 @@ from obstore.exceptions import AlreadyExistsError
 
 from contracts.storage import open_storage, upload_key
 from unit.worker_cpu.cpu_lane import CpuLane
-from unit.worker_cpu.importing import IMPORTS_EACH, import_repeatedly
-from worker_cpu.sales_dataset import SalesDataset
+from unit.worker_cpu.processes import IMPORTS_EACH, import_repeatedly
+from worker_cpu.sales.dataset import SalesDataset
 from worker_cpu.settings import WorkerCpuSettings
 from worker_cpu.tasks import CpuTasks
 

@@ -23,23 +23,25 @@ from contracts.schemas import (
 from contracts.storage import artifact_key, upload_key
 from worker_cpu.tasks import CpuTasks
 
+SALES_HEADER = "sale_id,date,region,product,quantity,unit_price\n"
+
 
 @dataclass
-class HeardJob:
-    """What a task sees of its job, and what it said about it."""
+class ReportedJob:
+    """What a task sees of its job, and the progress that it has reported."""
 
     id: str
-    heard: list[tuple[int, int | None, str, str | None]] = field(default_factory=list)
+    reported: list[tuple[int, int | None, str, str | None]] = field(default_factory=list)
 
     def report(
         self, current: int, total: int | None, unit: str, message: str | None = None
     ) -> None:
-        self.heard.append((current, total, unit, message))
+        self.reported.append((current, total, unit, message))
 
 
 @dataclass
 class CpuLane:
-    """Submits to the tasks what a message would bring."""
+    """Runs the tasks with the arguments of a message."""
 
     tasks: CpuTasks
     storage: ObjectStore
@@ -84,4 +86,12 @@ class CpuLane:
 
     @staticmethod
     def job(job_id: str) -> Job:
-        return cast("Job", HeardJob(job_id))
+        return cast("Job", ReportedJob(job_id))
+
+
+def counts(result: ProcessCsvResult) -> tuple[int, int, int]:
+    return result.rows_in, result.rows_clean, result.rows_quarantined
+
+
+def types(result: ProcessCsvResult) -> list[str]:
+    return [column.type for column in result.columns]

@@ -10,15 +10,15 @@ def test_sum_is_exact_for_integers_of_any_size(lane: CpuLane) -> None:
 
 def test_simulated_processing_reports_each_second_and_takes_its_time() -> None:
     slept: list[float] = []
-    heard: list[tuple[int, int | None, str]] = []
+    reported: list[tuple[int, int | None, str]] = []
 
     def progress(current: int, total: int | None, unit: str, message: str | None = None) -> None:
         assert message == "simulated processing"
-        heard.append((current, total, unit))
+        reported.append((current, total, unit))
 
     simulate_processing(3.2, progress, slept.append)
     assert abs(sum(slept) - 3.2) < 1e-9
-    assert sorted(set(heard)) == [(second, 3, "seconds") for second in range(4)]
+    assert sorted(set(reported)) == [(second, 3, "seconds") for second in range(4)]
 
 
 def test_no_delay_reports_nothing() -> None:

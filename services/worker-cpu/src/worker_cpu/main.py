@@ -19,7 +19,7 @@ def main() -> int:
     settings = read_settings(WorkerCpuSettings)
     configure_logging("worker-cpu", settings.log_level)
     remove_abandoned(settings.scratch_folder)
-    # The jobs' processes only: what the worker says to the broker, it says in time.
+    # Only in the processes of jobs: the worker's own must answer the broker in time.
     signals.worker_process_init.connect(lambda **_: os.nice(settings.cpu_nice), weak=False)
     return run_worker(
         create_app(settings),

@@ -1,12 +1,12 @@
-"""How domain code says how far it is, without knowing who listens."""
+"""How domain code reports its progress, without knowing to whom."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Hears of progress in real units; may be called as often as is convenient."""
+    """Takes progress in units of the work; may be called as often as is convenient."""
 
     def __call__(
         self, current: int, total: int | None, unit: str, message: str | None = None
     ) -> None:
-        """Hear that `current` of `total` units (None: unknown) are done."""
+        """Report that `current` of `total` units (None: unknown) are done."""

@@ -22,7 +22,10 @@ class WorkerCpuSettings(SharedSettings):
         default_factory=_usable_cores, ge=1, description="Jobs at the same time: one process each."
     )
     cpu_nice: int = Field(
-        default=10, ge=0, le=19, description="How far jobs stand back for the worker itself."
+        default=10,
+        ge=0,
+        le=19,
+        description="Niceness of the processes that run jobs.",
     )
     cpu_threads: int = Field(default=1, ge=1, description="Threads of DuckDB within one job.")
     duckdb_memory_limit_bytes: int = Field(
@@ -46,7 +49,9 @@ class WorkerCpuSettings(SharedSettings):
         default=None, pattern=r"^[\w.-]+$", description="By default made of lane and process id."
     )
     cancel_grace_seconds: float = Field(
-        default=10, ge=0, description="How long a cancelled job may go on without a look."
+        default=10,
+        ge=0,
+        description="Time for a cancelled job before its process is killed.",
     )
     heartbeat_file: Path | None = Field(
         default=None, description="Touched while the worker is connected to the broker."

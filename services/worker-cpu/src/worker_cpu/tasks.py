@@ -23,25 +23,29 @@ from contracts.schemas import (
     SumResult,
 )
 from contracts.storage import artifact_key
-from worker_cpu import csv_import, reports, sums
-from worker_cpu.column_types import sales_columns
-from worker_cpu.engine import Engine
-from worker_cpu.incoming import fetch_upload
+from worker_cpu import sums
+from worker_cpu.csv_import.importing import DATA, PROFILE, QUARANTINE, CsvImport, import_csv
+from worker_cpu.csv_import.source import fetch_upload
+from worker_cpu.database import Database
 from worker_cpu.progress import Progress
-from worker_cpu.sales import SalesReader, aggregate_sales, total_by_day
-from worker_cpu.sales_dataset import SalesDataset
-from worker_cpu.sample import write_sample
+from worker_cpu.reports.rendering import CHART, HTML, TABLE, TEXT, render_report
+from worker_cpu.reports.report import compose_report
+from worker_cpu.sales.columns import sales_columns
+from worker_cpu.sales.dataset import SalesDataset
+from worker_cpu.sales.figures import SalesReader, aggregate_sales
+from worker_cpu.sales.sample import write_sample
+from worker_cpu.sales.totals import total_by_day
 from worker_cpu.scratch import scratch_folder
 from worker_cpu.settings import WorkerCpuSettings
 
 
 class CpuTasks:
-    """What the worker does, with the settings and the storage that it does it with."""
+    """What the worker does, with its settings and its storage."""
 
     def __init__(self, settings: WorkerCpuSettings, storage: ObjectStore) -> None:
         self._settings = settings
         self._storage = storage
-        self._engine = Engine(settings.duckdb_memory_limit_bytes, settings.cpu_threads)
+        self._database = Database(settings.duckdb_memory_limit_bytes, settings.cpu_threads)
         self._dataset = SalesDataset(storage)
 
     def sum_numbers(self, args: SumArgs, job: Job) -> SumResult:
@@ -52,24 +56,24 @@ class CpuTasks:
     def process_csv(self, args: ProcessCsvArgs, job: Job) -> ProcessCsvResult:
         """Convert, profile and store a CSV; import it if it holds sales."""
         self._fail_at_random()
-        with self._workplace() as scratch:
+        with self._scratch() as scratch:
             source = self._source(args, scratch, job.report)
-            found = csv_import.import_csv(
-                source, scratch, self._engine, self._settings.max_csv_columns, job.report
+            imported = import_csv(
+                source, scratch, self._database, self._settings.max_csv_columns, job.report
             )
-            sales = self._import_sales(args.filename, found, scratch, job.report)
-            artifacts = [csv_import.DATA, csv_import.QUARANTINE, csv_import.PROFILE]
+            sales = self._import_sales(args.filename, imported, scratch, job.report)
+            artifacts = [DATA, QUARANTINE, PROFILE]
             self._store(job.id, scratch, artifacts)
         return ProcessCsvResult(
             filename=args.filename,
             generated=args.file_id is None,
-            encoding=found.encoding,
-            delimiter=found.dialect.delimiter,
-            rows_in=found.rows_in,
-            rows_clean=found.rows_clean,
-            rows_quarantined=found.rows_quarantined,
-            columns=found.columns,
-            quarantine_preview=found.quarantine_preview,
+            encoding=imported.encoding,
+            delimiter=imported.dialect.delimiter,
+            rows_in=imported.rows_in,
+            rows_clean=imported.rows_clean,
+            rows_quarantined=imported.rows_quarantined,
+            columns=imported.columns,
+            quarantine_preview=imported.quarantine_preview,
             sales=sales,
             artifacts=artifacts,
         )
@@ -83,19 +87,19 @@ class CpuTasks:
     def render_report(self, args: RenderReportArgs, job: Job) -> RenderReportResult:
         """Render a sales report, for the io lane to send."""
         with self._sales_reader() as (reader, scratch):
-            report = reports.compose_report(reader, args.report_type, args.region, args.month)
-            reports.render_report(report, scratch)
-            files = [reports.HTML, reports.TEXT, reports.CHART, reports.TABLE]
+            report = compose_report(reader, args.report_type, args.region, args.month)
+            render_report(report, scratch)
+            files = [HTML, TEXT, CHART, TABLE]
             self._store(job.id, scratch, files)
         return RenderReportResult(
             subject=report.subject,
             month=report.month,
             rows=report.figures.rows,
-            html=reports.HTML,
-            text=reports.TEXT,
-            chart=reports.CHART,
+            html=HTML,
+            text=TEXT,
+            chart=CHART,
             chart_alt=report.chart_alt,
-            table=reports.TABLE,
+            table=TABLE,
         )
 
     def _fail_at_random(self) -> None:
@@ -107,22 +111,22 @@ class CpuTasks:
             limit = self._settings.max_csv_bytes
             return fetch_upload(self._storage, args.file_id, scratch, limit, progress)
         sample = scratch / "sample.csv"
-        with self._engine.connect(scratch) as connection:
+        with self._database.connect(scratch) as connection:
             write_sample(connection, args.filename, args.num_rows, sample, progress)
         return sample
 
     def _import_sales(
-        self, source: str, found: csv_import.CsvImport, scratch: Path, progress: Progress
+        self, source: str, imported: CsvImport, scratch: Path, progress: Progress
     ) -> SalesImport | None:
-        columns = sales_columns(found.dialect.columns)
-        # A file of nothing but faults must not wipe out what an earlier one brought.
-        if columns is None or (found.rows_in and not found.rows_clean):
+        columns = sales_columns(imported.dialect.columns)
+        # A file of nothing but faults must not replace what an earlier one brought.
+        if columns is None or (imported.rows_in and not imported.rows_clean):
             return None
-        with self._engine.connect(scratch) as connection:
-            months = total_by_day(connection, scratch / csv_import.DATA, columns, scratch, progress)
+        with self._database.connect(scratch) as connection:
+            months = total_by_day(connection, scratch / DATA, columns, scratch, progress)
         changed = self._dataset.replace(source, months)
         return SalesImport(
-            source=source, rows=found.rows_clean, months=sorted(months), changed=changed
+            source=source, rows=imported.rows_clean, months=sorted(months), changed=changed
         )
 
     def _store(self, job_id: str, folder: Path, names: Iterable[str]) -> None:
@@ -131,13 +135,13 @@ class CpuTasks:
 
     @contextmanager
     def _sales_reader(self) -> Iterator[tuple[SalesReader, Path]]:
-        with self._workplace() as scratch, self._engine.connect(scratch) as connection:
+        with self._scratch() as scratch, self._database.connect(scratch) as connection:
             snapshot = self._dataset.newest()
             yield SalesReader(connection, self._dataset, snapshot, scratch), scratch
 
     @contextmanager
-    def _workplace(self) -> Iterator[Path]:
-        """Give a scratch folder, and say of each foreign fault whether later may work."""
+    def _scratch(self) -> Iterator[Path]:
+        """Yield a scratch folder, and turn errors of libraries into what they mean for the job."""
         try:
             with scratch_folder(self._settings.scratch_folder) as scratch:
                 yield scratch
