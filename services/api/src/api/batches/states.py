@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from redis.asyncio import Redis
 
 from api.batches.store import Batch, BatchStore
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.store.jobs import JobStore, bounded
 from contracts.records import (
     BatchRecord,
@@ -146,7 +146,7 @@ class BatchStates:
         states |= memory.ends
         jobs = [
             BatchJob(job_id, memory.kinds[job_id].task, states[job_id])
-            async for job_id in in_turns(memory.job_ids)
+            async for job_id in yielding(memory.job_ids)
             if job_id in states
         ]
         counts = Counter(job.state for job in jobs)
@@ -176,7 +176,7 @@ class BatchStates:
         for chunk in _chunks(job_ids):
             async with bounded(self._timeout_seconds):
                 records = await self._redis.mget(map(record_key, chunk))
-            async for job_id, record in in_turns(zip(chunk, records, strict=True)):
+            async for job_id, record in yielding(zip(chunk, records, strict=True)):
                 if record is not None:
                     kind = _kind(from_json(record))
                     memory.kinds[job_id] = shared.setdefault(kind, kind)

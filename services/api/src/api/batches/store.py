@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from redis.asyncio import Redis
 
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.types import BatchNotFound
 from api.store.jobs import bounded
 from contracts.records import (
@@ -42,7 +42,7 @@ class Batch:
             return self.record.jobs
         return [
             batch_job_id(self.record.id, index)
-            async for index, item in in_turns(enumerate(self.items))
+            async for index, item in yielding(enumerate(self.items))
             if item == ord(ITEM_JOB)
         ]
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from api.batches.store import BatchStore
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.types import (
     ApiError,
     BrokerUnavailable,
@@ -224,7 +224,7 @@ class _Reception:
         if self._is_created:
             await self._finish(Reception.BROKEN_OFF)
         accepted = sorted(self._jobs - self.batch.refusals.keys())
-        return [self._job_id(index) async for index in in_turns(accepted)]
+        return [self._job_id(index) async for index in yielding(accepted)]
 
     async def _create(self) -> None:
         record = self.batch.record
@@ -241,7 +241,7 @@ class _Reception:
         batch = self.batch.record
         records = {
             index: self._submitter.record(job, batch, self._job_id(index))
-            async for index, job in in_turns(jobs.items())
+            async for index, job in yielding(jobs.items())
         }
         self._expires_at = max(self._expires_at, *(r.expires_at for r in records.values()))
         refusals = await self._try(start, items, list(records.values()))

@@ -16,7 +16,6 @@ LOST_CONNECTION: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, 
 """What aiormq raises when RabbitMQ went away or refused."""
 
 _HEARTBEAT_SECONDS: Final = 10
-_CANCEL_AGAIN_SECONDS: Final = 0.2
 _CLOSE_SECONDS: Final = 1.0
 
 
@@ -35,17 +34,6 @@ def losses_as_errors() -> Iterator[None]:
         if task is not None and task.cancelling():
             raise
         raise ConnectionError("the connection was lost") from exc
-
-
-async def stop_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task that waits on a connection, and return when it has ended.
-
-    More than once, if need be: aiormq makes an error of its own of a cancel that meets it as the
-    connection ends, and the task would go on.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 class _AbortableTransport(TransportFactory):

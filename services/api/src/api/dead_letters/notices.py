@@ -16,7 +16,8 @@ from amqp.exceptions import AMQPError
 from celery import Celery
 from pydantic import ValidationError
 
-from api.broker.connection import LOST_CONNECTION, connected, losses_as_errors, stop_task
+from api.broker.connection import LOST_CONNECTION, connected, losses_as_errors
+from api.concurrency import stop_task
 from api.dead_letters.job_updates import JobLives
 from api.dead_letters.letter import REJECTED_REASON, Death
 from api.errors.types import JobNotFound, ResultsUnavailable

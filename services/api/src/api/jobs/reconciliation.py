@@ -13,8 +13,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from api.broker.connection import stop_task
 from api.broker.publisher import Publisher
+from api.concurrency import stop_task
 from api.errors.types import ApiError, JobNotFound, ResultsUnavailable
 from api.store.jobs import JobStore
 from contracts.records import FAILURE_STATE, JobRecord, JobState

@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from api.concurrency import Grouped, in_turns
+from api.concurrency import Batcher, yielding
 from api.errors.types import JobNotFound, ResultsUnavailable
 from contracts.records import (
     SUCCESS_STATE,
@@ -90,7 +90,7 @@ class JobStore:
             )
         )
         self._timeout_seconds = timeout_seconds
-        self._read = Grouped(self._read_all, _READ_AT_ONCE)
+        self._read = Batcher(self._read_all, _READ_AT_ONCE)
         self._create = self.redis.register_script(_CREATE)
 
     async def close(self) -> None:
@@ -130,7 +130,7 @@ class JobStore:
         now = datetime.now(UTC).isoformat()
         for chunk in _chunks(records):
             async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-                async for record in in_turns(chunk):
+                async for record in yielding(chunk):
                     pipeline.set(cancel_key(record.id), now, nx=True, exat=record.expires_at)
                 await pipeline.execute()
 
@@ -146,7 +146,7 @@ class JobStore:
         """End jobs, each with how often it was requeued, that no worker will end."""
         for chunk in _chunks(jobs):
             async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-                async for record, requeues in in_turns(chunk):
+                async for record, requeues in yielding(chunk):
                     key = meta_key(record.id)
                     meta = end_meta(record.id, status, error_type, message, requeues)
                     pipeline.set(key, meta, nx=True, exat=record.expires_at)
@@ -219,7 +219,7 @@ class JobStore:
             async with self._bounded():
                 raw_records = await self.redis.mget(map(record_key, chunk))
                 records = [
-                    JobRecord.model_validate_json(raw) async for raw in in_turns(raw_records) if raw
+                    JobRecord.model_validate_json(raw) async for raw in yielding(raw_records) if raw
                 ]
                 keys = [
                     key
@@ -227,7 +227,7 @@ class JobStore:
                     for key in (requeues_key(record.id), *_meta_keys(record))
                 ]
                 raw = iter(await self.redis.mget(keys) if keys else [])
-            async for record in in_turns(records):
+            async for record in yielding(records):
                 requeues = int(next(raw) or 0)
                 raw_metas = [next(raw) for _ in _meta_keys(record)]
                 yield _snapshot(record, raw_metas, [], requeues)

@@ -14,7 +14,7 @@ from api.batches.states import BatchStatus
 from api.batches.store import BODY_SECONDS
 from api.batches.submission import Item, SubmittedBatch
 from api.components import Services, Uses
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.openapi import responses
 from api.errors.rendering import problem_body, validation_problem
 from api.errors.types import (
@@ -313,7 +313,7 @@ async def _accepted(batch: SubmittedBatch, status: BatchStatus | None) -> bytes:
     )
     items = [
         _outcome(record.id, index, batch.refusals.get(index))
-        async for index in in_turns(range(batch.total))
+        async for index in yielding(range(batch.total))
     ]
     return _with_list(
         _ACCEPTED.dump_json(view, exclude_none=True, exclude={"items"}), "items", items
@@ -383,7 +383,7 @@ async def _show(status: BatchStatus, status_code: int, *, list_jobs: bool) -> Re
     if list_jobs:
         jobs = [
             f'{{"id":"{job.id}","task":"{job.task}","state":"{job.state}"}}'.encode()
-            async for job in in_turns(status.jobs)
+            async for job in yielding(status.jobs)
         ]
         content = _with_list(content, "jobs", jobs)
     headers = {} if status.state.is_terminal else {"Retry-After": str(POLL_AGAIN_SECONDS)}
