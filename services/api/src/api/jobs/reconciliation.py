@@ -17,7 +17,7 @@ from api.broker.publisher import Publisher
 from api.concurrency import stop_task
 from api.errors.types import ApiError, JobNotFound, ResultsUnavailable
 from api.store.jobs import JobStore
-from contracts.records import FAILURE_STATE, JobRecord, JobState
+from contracts.records import FAILURE_STATE, JobRecord
 
 _PAUSE_SECONDS: Final = 1.0
 
@@ -119,7 +119,7 @@ class Settlement:
         """
         snapshot = await self._store.snapshot(job_id)
         record = snapshot.record
-        if snapshot.status.state not in {JobState.SCHEDULED, JobState.QUEUED}:
+        if snapshot.status.state.has_begun:
             return
         try:
             deadline = self._publisher.deadline()

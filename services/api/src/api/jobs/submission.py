@@ -14,7 +14,7 @@ from api.jobs.group_commit import GroupCommit
 from api.jobs.refusals import AFTERWARDS_SECONDS, Refusals
 from api.store.jobs import JobStore
 from api.web.idempotency import Identity
-from contracts.records import BatchRecord, JobRecord, JobState, new_record
+from contracts.records import BatchRecord, JobRecord, new_record
 from contracts.schemas import Args
 from contracts.tasks import TaskSpec
 
@@ -185,8 +185,7 @@ class Submitter:
         return await self._has_begun(record)
 
     async def _has_begun(self, record: JobRecord) -> bool:
-        state = (await self._store.snapshot(record.id)).status.state
-        return state not in {JobState.SCHEDULED, JobState.QUEUED}
+        return (await self._store.snapshot(record.id)).status.state.has_begun
 
     async def _publish_known(self, record: JobRecord, deadline: float) -> None:
         try:
@@ -207,7 +206,7 @@ class Submitter:
         begun = {
             snapshot.record.id
             async for snapshot in self._store.snapshots(known)
-            if snapshot.status.state not in {JobState.SCHEDULED, JobState.QUEUED}
+            if snapshot.status.state.has_begun
         }
         return [record for record in records if record.id not in begun]
 
