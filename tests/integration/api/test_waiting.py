@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from api.errors.types import ResultsUnavailable
 from api.store import changes as state_changes
 from api.store.changes import StateChanges
-from api.store.jobs import JobStore
+from api.store.redis import RedisClient
 from contracts.records import FAILURE_STATE, STARTED_STATE, SUCCESS_STATE, meta_key
 from integration.proxy import Proxy
 
@@ -21,14 +21,14 @@ PATIENCE_SECONDS = 30
 
 @asynccontextmanager
 async def listening(url: str) -> AsyncIterator[StateChanges]:
-    store = JobStore(url, timeout_seconds=1.5)
-    changes = StateChanges(store.redis)
+    redis = RedisClient(url, timeout_seconds=1.5)
+    changes = StateChanges(redis)
     changes.start()
     try:
         yield changes
     finally:
         await changes.close()
-        await store.close()
+        await redis.close()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_who_waits_for_the_end_is_not_woken_by_the_beginning(
             await ended.wait()
 
 
-async def test_who_leaves_and_comes_back_at_once_still_hears(
+async def test_who_leaves_and_comes_back_at_once_is_still_woken(
     changes: StateChanges, server: Redis
 ) -> None:
     for _ in range(100):

@@ -29,6 +29,7 @@ from api.settings import ApiSettings
 from api.storage.uploads import Uploads
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
+from api.store.redis import RedisClient
 from contracts.storage import open_storage
 from contracts.wire import create_celery
 
@@ -38,6 +39,7 @@ class Services:
     """The application's parts."""
 
     settings: ApiSettings
+    redis: RedisClient
     store: JobStore
     changes: StateChanges
     publisher: Publisher
@@ -60,23 +62,24 @@ class Services:
 async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     """Make the parts; those that need a server connect when first used, in any order."""
     celery = create_celery(settings)
-    store = JobStore(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
+    redis = RedisClient(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
+    store = JobStore(redis)
     publisher = Publisher(celery, settings.publish_timeout_seconds)
-    changes = StateChanges(store.redis)
+    changes = StateChanges(redis)
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
     settlement = Settlement(store, publisher, settings.settle_seconds)
     refusals = Refusals(store, settlement)
     commits = GroupCommit(store, publisher, refusals)
     canceller = Canceller(store, celery)
-    lives = JobLives(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    lives = JobLives(redis.client, settings.results_timeout_seconds, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
     undertaker = Undertaker(celery, store, lives)
     submitter = Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds)
-    batches = BatchStore(store.redis, settings.results_timeout_seconds)
-    batch_states = BatchStates(store.redis, settings.results_timeout_seconds, store, batches)
+    batches = BatchStore(redis.client, settings.results_timeout_seconds)
+    batch_states = BatchStates(redis.client, settings.results_timeout_seconds, store, batches)
     changes.start()
     publisher.start()
     settlement.start()
@@ -88,6 +91,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
         ):
             yield Services(
                 settings=settings,
+                redis=redis,
                 store=store,
                 changes=changes,
                 publisher=publisher,
@@ -119,7 +123,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
         await undertaker.close()
         await changes.close()
         await publisher.close()
-        await store.close()
+        await redis.close()
 
 
 async def _services(request: Request) -> Services:  # async: a plain function costs a thread hop

@@ -18,7 +18,8 @@ from redis.asyncio import Redis
 
 from api.batches.store import Batch, BatchStore
 from api.concurrency import yielding
-from api.store.jobs import JobStore, bounded
+from api.store.jobs import JobStore
+from api.store.redis import bounded
 from contracts.records import (
     BatchRecord,
     JobState,

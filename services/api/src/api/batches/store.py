@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from api.concurrency import yielding
 from api.errors.types import BatchNotFound
-from api.store.jobs import bounded
+from api.store.redis import bounded
 from contracts.records import (
     ITEM_JOB,
     BatchRecord,

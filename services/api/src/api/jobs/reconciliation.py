@@ -103,7 +103,7 @@ class Settlement:
             try:
                 with suppress(JobNotFound):  # it has expired
                     await self._settle(job_id)
-                await self._store.mark_settled(job_id)
+                await self._store.clear_unconfirmed(job_id)
             except (
                 ValidationError
             ):  # its record can't be read: that must not keep the others waiting

@@ -63,7 +63,7 @@ async def ready(services: Uses, response: Response) -> Readiness:
     """Ask RabbitMQ, Redis and the storage for a sign of life, at the same time."""
     broker, results, storage = await asyncio.gather(
         _check(services.publisher.ready(services.publisher.deadline())),
-        _check(services.store.ping()),
+        _check(services.redis.ping()),
         _check(_reach(services.storage)),
     )
     everything = all(dependency.ready for dependency in (broker, results, storage))
