@@ -30,6 +30,7 @@ from api.storage.uploads import Uploads
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
 from api.store.redis import RedisClient
+from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.storage import open_storage
 from contracts.wire import create_celery
 
@@ -103,7 +104,11 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 batch_states=batch_states,
                 batch_waits=BatchWaits(changes, batch_states),
                 canceller=canceller,
-                admission=Admission(settings, uploads),
+                admission=Admission(
+                    HostAllowList.parse(settings.fetch_allowed_hosts),
+                    RecipientAllowList.parse(settings.report_allowed_recipients),
+                    uploads,
+                ),
                 storage=storage,
                 uploads=uploads,
                 broker_stats=BrokerStats(

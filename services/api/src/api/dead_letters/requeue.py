@@ -24,9 +24,9 @@ from api.errors.types import (
     JobNotFound,
     ResultsUnavailable,
 )
+from api.jobs.waiting import wait_for_change
 from api.store.changes import StateChanges
 from api.store.jobs import JobSnapshot, JobStore
-from api.web.job_view import wait_for_change
 from contracts.records import AttemptError, JobState
 
 CANARY_SECONDS: Final = 30.0

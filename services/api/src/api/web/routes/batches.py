@@ -31,11 +31,11 @@ from api.errors.types import (
     OutcomeUnknown,
     ResultsUnavailable,
 )
+from api.jobs.admission import MAX_DELAY, find_task, resolve_run_at
 from api.jobs.submission import Submission
 from api.web.idempotency import Idempotent
 from api.web.job_view import POLL_AGAIN_SECONDS
 from api.web.parameters import MAX_WAIT_SECONDS, preferred_wait_seconds
-from api.web.routes.tasks import MAX_DELAY, find_task, resolve_run_at
 from contracts.records import JobState, Reception, batch_job_id
 
 _ERRORS_SHOWN: Final = 5

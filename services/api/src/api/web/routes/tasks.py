@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
@@ -14,7 +14,6 @@ from api.errors.types import (
     BodyTooLarge,
     BrokerUnavailable,
     IdempotencyKeyReused,
-    InvalidField,
     InvalidRequest,
     LaneFull,
     MalformedBody,
@@ -23,9 +22,9 @@ from api.errors.types import (
     ResultsUnavailable,
     TaskNotFound,
 )
-from api.jobs.admission import REFUSALS
+from api.jobs.admission import MAX_DELAY, REFUSALS, find_task, resolve_run_at
 from api.jobs.submission import Submission
-from api.jobs.waiting import Awaited, submit_and_wait
+from api.jobs.waiting import WaitOutcome, submit_and_wait
 from api.web.fast_path import BusyRoute
 from api.web.idempotency import Keyed, replayed_header
 from api.web.job_view import JobView, job_response, job_view, new_job_view
@@ -33,7 +32,6 @@ from api.web.parameters import preferred_wait_seconds
 from contracts.schemas import Args
 from contracts.tasks import CATALOGUE, RetryPolicy, TaskSpec
 
-MAX_DELAY = timedelta(days=365)
 SUBMIT_ERRORS: Final = (
     MalformedBody,
     BodyTooLarge,
@@ -138,43 +136,6 @@ async def submit_unknown(name: str) -> None:
     find_task(name)
 
 
-def find_task(name: str) -> TaskSpec[Any, Any]:
-    """Return a task of the catalogue.
-
-    Raises:
-        TaskNotFound: there is none of that name.
-
-    """
-    spec = CATALOGUE.get(name)
-    if spec is None:
-        raise TaskNotFound(name, CATALOGUE)
-    return spec
-
-
-def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> datetime | None:
-    """Return when a job is due, from at most one of both.
-
-    Raises:
-        InvalidRequest: both are given, or it is too far away.
-
-    """
-    now = datetime.now(UTC)
-    if run_at is not None and delay_seconds is not None:
-        raise InvalidRequest(
-            [
-                InvalidField(
-                    field="delay", value=delay_seconds, rule="give delay or run_at, not both"
-                )
-            ]
-        )
-    if delay_seconds:
-        return now + timedelta(seconds=delay_seconds)
-    if run_at is not None and run_at > now + MAX_DELAY:
-        rule = f"must be within the next {MAX_DELAY.days} days"
-        raise InvalidRequest([InvalidField(field="run_at", value=run_at.isoformat(), rule=rule)])
-    return run_at
-
-
 async def submit_options(
     delay: Annotated[
         float | None,
@@ -214,7 +175,7 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Respon
                 options.wait_seconds,
             )
         else:
-            awaited = Awaited(await services.submitter.submit(submission), None)
+            awaited = WaitOutcome(await services.submitter.submit(submission), None)
         return await _answer(services, awaited, options.wait_seconds)
 
     if optional:
@@ -222,7 +183,7 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Respon
     return submit
 
 
-async def _answer(services: Services, awaited: Awaited, wait_seconds: int) -> Response:
+async def _answer(services: Services, awaited: WaitOutcome, wait_seconds: int) -> Response:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
     accepted, snapshot = awaited
     record = accepted.record
