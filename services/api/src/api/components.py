@@ -22,8 +22,7 @@ from api.dead_letters.requeue import Requeuer
 from api.jobs.admission import Admission
 from api.jobs.cancellation import Canceller
 from api.jobs.group_commit import GroupCommit
-from api.jobs.reconciliation import Settlement
-from api.jobs.refusals import Refusals
+from api.jobs.reconciliation import Reconciler
 from api.jobs.submission import Submitter
 from api.settings import ApiSettings
 from api.storage.uploads import Uploads
@@ -69,21 +68,20 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     changes = StateChanges(redis)
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
-    settlement = Settlement(store, publisher, settings.settle_seconds)
-    refusals = Refusals(store, settlement)
-    commits = GroupCommit(store, publisher, refusals)
+    reconciler = Reconciler(store, publisher, settings.settle_seconds)
+    commits = GroupCommit(store, publisher, reconciler)
     canceller = Canceller(store, celery)
     lives = JobLives(redis.client, settings.results_timeout_seconds, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
     undertaker = Undertaker(celery, store, lives)
-    submitter = Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds)
+    submitter = Submitter(store, publisher, commits, reconciler, settings.job_ttl_seconds)
     batches = BatchStore(redis.client, settings.results_timeout_seconds)
     batch_states = BatchStates(redis.client, settings.results_timeout_seconds, store, batches)
     changes.start()
     publisher.start()
-    settlement.start()
+    reconciler.start()
     undertaker.start()
     try:
         async with (
@@ -124,7 +122,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     finally:
         await commits.close()
         await canceller.close()
-        await settlement.close()
+        await reconciler.close()
         await undertaker.close()
         await changes.close()
         await publisher.close()

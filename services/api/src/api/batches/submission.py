@@ -26,7 +26,7 @@ from api.errors.types import (
     ResultsUnavailable,
 )
 from api.jobs.cancellation import Canceller
-from api.jobs.refusals import AFTERWARDS_SECONDS
+from api.jobs.reconciliation import AFTERWARDS_SECONDS, note_confirmed
 from api.jobs.submission import Submission, Submitter
 from api.store.jobs import JobStore
 from api.web.idempotency import Identity
@@ -214,7 +214,7 @@ class _Reception:
             raise self._not_accepted[0]
         record = await self._finish(Reception.COMPLETE)
         if record.fingerprint and not self._not_accepted:
-            await self._submitter.remember(record.id, record.expires_at)
+            await note_confirmed(self._store, record.id, record.expires_at)
         self.batch.record = record
         return self.batch
 

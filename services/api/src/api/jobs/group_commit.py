@@ -14,7 +14,7 @@ from typing import Any, Final
 from api.broker.confirms import Outgoing
 from api.broker.publisher import Publisher
 from api.errors.types import ApiError, Overloaded, ResultsUnavailable
-from api.jobs.refusals import Refusals
+from api.jobs.reconciliation import Reconciler
 from api.store.jobs import JobStore
 from contracts.records import JobRecord
 
@@ -43,10 +43,10 @@ class _Waiting:
 class GroupCommit:
     """Commits jobs: recorded, then confirmed by the broker."""
 
-    def __init__(self, store: JobStore, publisher: Publisher, refusals: Refusals) -> None:
+    def __init__(self, store: JobStore, publisher: Publisher, reconciler: Reconciler) -> None:
         self._store = store
         self._publisher = publisher
-        self._refusals = refusals
+        self._reconciler = reconciler
         self._waiting: list[_Waiting] = []
         self._is_committing = False
         self._refused: list[tuple[_Waiting, ApiError]] = []
@@ -128,7 +128,7 @@ class GroupCommit:
 
     async def _refuse(self, refused: Sequence[tuple[_Waiting, ApiError]]) -> None:
         try:
-            await self._refusals.settle([(job.record, error) for job, error in refused])
+            await self._reconciler.reconcile([(job.record, error) for job, error in refused])
         finally:
             for job, error in refused:
                 job.refuse(error)

@@ -1,7 +1,6 @@
 """Submitting a job: the record first, then the message, then the answer. Never the other way."""
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 from api.broker.publisher import Publisher
-from api.errors.types import ApiError, JobNotFound, OutcomeUnknown, ResultsUnavailable
+from api.errors.types import ApiError, JobNotFound, OutcomeUnknown
 from api.jobs.group_commit import GroupCommit
-from api.jobs.refusals import AFTERWARDS_SECONDS, Refusals
+from api.jobs.reconciliation import Reconciler, note_confirmed
 from api.store.jobs import JobStore
 from api.web.idempotency import Identity
 from contracts.records import BatchRecord, JobRecord, new_record
@@ -25,8 +24,6 @@ _OTHERS_TURN_SECONDS: Final = 0.5
 """What another process may take to confirm what it is submitting with the same key just now."""
 
 _LOOK_AGAIN_SECONDS: Final = 0.05
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +53,13 @@ class Submitter:
         store: JobStore,
         publisher: Publisher,
         commits: GroupCommit,
-        refusals: Refusals,
+        reconciler: Reconciler,
         job_ttl_seconds: int,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._commits = commits
-        self._refusals = refusals
+        self._reconciler = reconciler
         self._job_ttl_seconds = job_ttl_seconds
         self._flights: dict[str, asyncio.Task[Any]] = {}
 
@@ -98,12 +95,12 @@ class Submitter:
             unsent = await self._unsent(records, are_new)
         except ApiError as exc:
             # Not those with a key: they may be jobs that an earlier request had accepted.
-            await self._refusals.settle([(r, exc) for r in records if r.fingerprint is None])
+            await self._reconciler.reconcile([(r, exc) for r in records if r.fingerprint is None])
             return dict.fromkeys((record.id for record in records), exc)
         outcomes = await self._publisher.publish_many(unsent, deadline)
         refusals = {r.id: error for r, error in zip(unsent, outcomes, strict=True) if error}
         new = {record.id for record, is_new in zip(records, are_new, strict=True) if is_new}
-        await self._refusals.settle(
+        await self._reconciler.reconcile(
             [
                 (record, error)
                 for record in unsent
@@ -154,7 +151,7 @@ class Submitter:
         deadline = self._publisher.deadline()
         while True:
             if await self._commits.submit(record):
-                await self.remember(record.id, record.expires_at)
+                await note_confirmed(self._store, record.id, record.expires_at)
                 return Accepted(record, replayed=False)
             try:
                 return await self._replay(record, deadline)
@@ -169,7 +166,7 @@ class Submitter:
             # Published twice it would still be one job: workers know that it has ended.
             await self._publish_known(known, deadline)
             await self._store.create(known)  # who was refused meanwhile may have taken it back
-            await self.remember(known.id, known.expires_at)
+            await note_confirmed(self._store, known.id, known.expires_at)
         return Accepted(known, replayed=True)
 
     async def _is_with_broker(self, record: JobRecord) -> bool:
@@ -191,7 +188,7 @@ class Submitter:
         try:
             await self._publisher.publish(record, deadline)
         except OutcomeUnknown as exc:
-            await self._refusals.settle([(record, exc)])
+            await self._reconciler.reconcile([(record, exc)])
             raise
 
     # --- many jobs ---
@@ -209,13 +206,3 @@ class Submitter:
             if snapshot.status.state.has_begun
         }
         return [record for record in records if record.id not in begun]
-
-    # --- afterwards ---
-
-    async def remember(self, job_or_batch_id: str, expires_at: datetime) -> None:
-        """Note that the broker has what a key stands for: it makes a later request cheaper."""
-        try:
-            async with asyncio.timeout(AFTERWARDS_SECONDS):
-                await self._store.mark_confirmed(job_or_batch_id, expires_at)
-        except (ResultsUnavailable, TimeoutError) as exc:
-            logger.warning("Redis is away after a submission: %s", exc)
