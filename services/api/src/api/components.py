@@ -20,8 +20,10 @@ from api.dead_letters.notices import Undertaker
 from api.dead_letters.queue import DeadLetterQueue
 from api.dead_letters.requeue import Requeuer
 from api.jobs.admission import Admission
+from api.jobs.bulk_submission import BulkSubmitter
 from api.jobs.cancellation import Canceller
 from api.jobs.group_commit import GroupCommit
+from api.jobs.keyed_submission import KeyedSubmitter
 from api.jobs.reconciliation import Reconciler
 from api.jobs.submission import Submitter
 from api.settings import ApiSettings
@@ -70,13 +72,15 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
     uploads = Uploads(storage, settings.max_upload_bytes)
     reconciler = Reconciler(store, publisher, settings.settle_seconds)
     commits = GroupCommit(store, publisher, reconciler)
+    keyed = KeyedSubmitter(store, publisher, commits, reconciler)
+    submitter = Submitter(commits, keyed, settings.job_ttl_seconds)
+    bulk = BulkSubmitter(store, publisher, reconciler)
     canceller = Canceller(store, celery)
     lives = JobLives(redis.client, settings.results_timeout_seconds, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
     undertaker = Undertaker(celery, store, lives)
-    submitter = Submitter(store, publisher, commits, reconciler, settings.job_ttl_seconds)
     batches = BatchStore(redis.client, settings.results_timeout_seconds)
     batch_states = BatchStates(redis.client, settings.results_timeout_seconds, store, batches)
     changes.start()
@@ -97,7 +101,7 @@ async def open_services(settings: ApiSettings) -> AsyncIterator[Services]:
                 submitter=submitter,
                 batches=batches,
                 batch_submitter=BatchSubmitter(
-                    submitter, store, batches, canceller, settings.job_ttl_seconds
+                    bulk, store, batches, canceller, settings.job_ttl_seconds
                 ),
                 batch_states=batch_states,
                 batch_waits=BatchWaits(changes, batch_states),

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from api.batches.store import BatchStore
-from api.concurrency import yielding
+from api.concurrency import SharedCalls, yielding
 from api.errors.types import (
     ApiError,
     BrokerUnavailable,
@@ -25,11 +25,12 @@ from api.errors.types import (
     OutcomeUnknown,
     ResultsUnavailable,
 )
+from api.jobs.bulk_submission import BulkSubmitter
 from api.jobs.cancellation import Canceller
+from api.jobs.keyed_submission import Identity
 from api.jobs.reconciliation import AFTERWARDS_SECONDS, note_confirmed
-from api.jobs.submission import Submission, Submitter
+from api.jobs.submission import Submission
 from api.store.jobs import JobStore
-from api.web.idempotency import Identity
 from contracts.records import (
     ITEM_JOB,
     ITEM_REFUSED,
@@ -37,6 +38,7 @@ from contracts.records import (
     JobRecord,
     Reception,
     batch_job_id,
+    new_record,
 )
 
 Item: TypeAlias = Submission | ApiError
@@ -73,7 +75,7 @@ class BatchSubmitter:
 
     def __init__(
         self,
-        submitter: Submitter,
+        submitter: BulkSubmitter,
         store: JobStore,
         batches: BatchStore,
         canceller: Canceller,
@@ -83,7 +85,8 @@ class BatchSubmitter:
         self._store = store
         self._batches = batches
         self._canceller = canceller
-        self._ttl = timedelta(seconds=job_ttl_seconds)
+        self._job_ttl_seconds = job_ttl_seconds
+        self._calls: SharedCalls[SubmittedBatch] = SharedCalls()
 
     async def submit(
         self, items: AsyncIterator[Item], identity: Identity | None = None
@@ -102,24 +105,24 @@ class BatchSubmitter:
         record = self._new_record(identity)
         if identity is None:
             return await self._submit(record, items)
-        batch, joined = await self._submitter.together(
-            record.id, lambda: self._submit(record, items)
-        )
+        batch, is_shared = await self._calls.join(record.id, lambda: self._submit(record, items))
         identity.check(batch.record.fingerprint)
-        return replace(batch, replayed=batch.replayed or joined)
+        return replace(batch, replayed=batch.replayed or is_shared)
 
     def _new_record(self, identity: Identity | None) -> BatchRecord:
         now = datetime.now(UTC)
         return BatchRecord(
             id=identity.id if identity else str(uuid.uuid4()),
             submitted_at=now,
-            expires_at=now + self._ttl,
+            expires_at=now + timedelta(seconds=self._job_ttl_seconds),
             fingerprint=identity.fingerprint if identity else None,
             reception=Reception.RECEIVING,
         )
 
     async def _submit(self, record: BatchRecord, items: AsyncIterator[Item]) -> SubmittedBatch:
-        reception = _Reception(self._submitter, self._store, self._batches, record)
+        reception = _Reception(
+            self._submitter, self._store, self._batches, record, self._job_ttl_seconds
+        )
         try:
             async for chunk in _chunks(items):
                 await reception.begin(chunk)
@@ -154,9 +157,15 @@ class _Reception:
     """One batch whose items are coming in."""
 
     def __init__(
-        self, submitter: Submitter, store: JobStore, batches: BatchStore, record: BatchRecord
+        self,
+        submitter: BulkSubmitter,
+        store: JobStore,
+        batches: BatchStore,
+        record: BatchRecord,
+        job_ttl_seconds: int,
     ) -> None:
         self.batch = SubmittedBatch(record)
+        self._job_ttl_seconds = job_ttl_seconds
         self._submitter = submitter
         self._store = store
         self._batches = batches
@@ -238,10 +247,8 @@ class _Reception:
         self._is_known = is_other or await self._store.is_confirmed(record.id)
 
     async def _submit(self, start: int, items: bytes, jobs: Mapping[int, Submission]) -> None:
-        batch = self.batch.record
         records = {
-            index: self._submitter.record(job, batch, self._job_id(index))
-            async for index, job in yielding(jobs.items())
+            index: self._new_record(index, job) async for index, job in yielding(jobs.items())
         }
         self._expires_at = max(self._expires_at, *(r.expires_at for r in records.values()))
         refusals = await self._try(start, items, list(records.values()))
@@ -260,7 +267,7 @@ class _Reception:
             await self._batches.extend(self.batch.record.id, start, items, self._expires_at)
         except ResultsUnavailable as exc:
             return dict.fromkeys((record.id for record in records), exc)
-        return await self._submitter.submit_many(records)
+        return await self._submitter.submit(records)
 
     async def _landed(self) -> None:
         """Wait for the chunks that are on their way."""
@@ -282,6 +289,17 @@ class _Reception:
         with suppress(ResultsUnavailable, TimeoutError):
             async with asyncio.timeout(AFTERWARDS_SECONDS):
                 await self._batches.delete(self.batch.record.id)
+
+    def _new_record(self, index: int, job: Submission) -> JobRecord:
+        return new_record(
+            job.spec,
+            job.args,
+            job_id=self._job_id(index),
+            ttl_seconds=self._job_ttl_seconds,
+            run_at=job.run_at,
+            batch=self.batch.record.id,
+            fingerprint=self.batch.record.fingerprint,
+        )
 
     def _job_id(self, index: int) -> str:
         return batch_job_id(self.batch.record.id, index)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from api.concurrency import wait_for_event
 from api.errors.types import ResultsUnavailable
-from api.jobs.submission import Accepted, Submission, Submitter
+from api.jobs.keyed_submission import Accepted
+from api.jobs.submission import Submission, Submitter
 from api.store.changes import StateChanges
 from api.store.jobs import JobSnapshot, JobStore
 from contracts.records import stage_ids
