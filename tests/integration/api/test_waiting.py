@@ -44,8 +44,8 @@ async def server(result_url: str) -> AsyncIterator[Redis]:
 
 
 async def announce(server: Redis, task_id: str, state: str) -> int:
-    heard: int = await server.publish(meta_key(task_id), json.dumps({"status": state}))
-    return heard
+    listeners: int = await server.publish(meta_key(task_id), json.dumps({"status": state}))
+    return listeners
 
 
 async def calls_of(server: Redis, command: str) -> int:
@@ -154,7 +154,7 @@ async def test_connection_that_is_killed_while_waiters_come_and_go_is_replaced(
 async def test_half_open_connection_is_replaced(
     result_url: str, server: Redis, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
 ) -> None:
-    """Nobody says that it is dead: it leaves a subscription, or else a ping, without an answer."""
+    """Nobody closes it, but it leaves a subscription, or else a ping, without an answer."""
     monkeypatch.setattr(state_changes, "_PING_SECONDS", 30 if is_used else 0.1)
     with Proxy(result_url) as proxy:
         async with listening(proxy.url) as changes, changes.watch(["task"]) as changed:

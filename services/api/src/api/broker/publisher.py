@@ -191,7 +191,7 @@ class Publisher:
         listener = ConfirmListener(
             refused=partial(self._renew, connection),
             unroutable=self._declare_again,
-            silent=partial(self._doubt, connection),
+            silent=partial(self._check_alive, connection),
         )
         confirms = PendingConfirms(_MOST_PENDING, listener)
         return await ConfirmChannel.open_on(connection.amqp, self._celery, confirms)
@@ -222,7 +222,7 @@ class Publisher:
         if self._declaring is None or self._declaring.done():
             self._declaring = asyncio.create_task(declare(self._celery, self._timeout_seconds))
 
-    def _doubt(self, connection: AmqpConnection) -> None:
+    def _check_alive(self, connection: AmqpConnection) -> None:
         """Find out, in the background, whether a connection on which nothing is confirmed works."""
         link = self._current()
         if link and link.connection is connection:
