@@ -7,8 +7,8 @@ workers run only the first. The marks in Redis outlive this process.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -67,8 +67,8 @@ class Reconciler:
     async def _publish_later(self, records: Sequence[JobRecord]) -> None:
         self._unconfirmed |= {record.id for record in records}
         self._wake.set()
-        async with _briefly():  # without the marks, they would be forgotten with this process
-            await self._store.mark_unconfirmed(records)
+        # Without the marks, they would be forgotten with this process.
+        await _briefly(self._store.mark_unconfirmed(records))
 
     async def _delete(self, records: Sequence[JobRecord]) -> None:
         try:
@@ -158,15 +158,13 @@ class Reconciler:
 
 async def note_confirmed(store: JobStore, job_or_batch_id: str, expires_at: datetime) -> None:
     """Note that the broker has what an Idempotency-Key stands for: a later request is cheaper."""
-    async with _briefly():
-        await store.mark_confirmed(job_or_batch_id, expires_at)
+    await _briefly(store.mark_confirmed(job_or_batch_id, expires_at))
 
 
-@asynccontextmanager
-async def _briefly() -> AsyncIterator[None]:
+async def _briefly(write: Awaitable[None]) -> None:
     """Write what is good to have, if Redis takes it at once."""
     try:
         async with asyncio.timeout(AFTERWARDS_SECONDS):
-            yield
+            await write
     except (ResultsUnavailable, TimeoutError) as exc:
         logger.warning("Redis is away after a submission: %s", exc)
