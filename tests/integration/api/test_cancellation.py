@@ -72,7 +72,9 @@ def test_cancelled_job_never_runs_and_stays_cancelled(
     assert broker.ready("jobs.dead") == 0
 
 
-def test_running_job_says_that_it_is_to_stop_and_stops(api: httpx2.Client, place: Place) -> None:
+def test_running_job_shows_the_request_to_cancel_it_and_stops(
+    api: httpx2.Client, place: Place
+) -> None:
     with run_lane_worker(place, Lane.IO):
         job_id = submit(api, "http://waits.test/gate")
         assert eventually((place.folder / "gate.begun").exists)

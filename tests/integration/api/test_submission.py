@@ -114,7 +114,7 @@ async def promptly() -> AsyncIterator[None]:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -236,7 +236,7 @@ async def test_each_job_of_a_group_gets_its_own_answer(
 
 
 def refuses(broker: Broker, queue: str) -> bool:
-    """Say whether a queue is full; a policy takes effect after a moment."""
+    """Return whether a queue is full; a policy takes effect after a moment."""
     try:
         broker.publish(queue)
     except MessageNacked:
@@ -244,7 +244,7 @@ def refuses(broker: Broker, queue: str) -> bool:
     return False
 
 
-async def test_connection_that_dies_tells_everybody_who_waits(
+async def test_lost_connection_leaves_the_outcome_of_all_who_wait_unknown(
     place: Place, broker: Broker, jobs: Jobs
 ) -> None:
     with Proxy(place.broker_url) as proxy:
@@ -273,8 +273,8 @@ async def test_submissions_beyond_what_the_process_keeps_are_turned_away(
             outcomes = await asyncio.gather(
                 *(submit(api, SUM) for _ in range(MAX_WAITING + 10)), return_exceptions=True
             )
-    told = Counter(map(type, outcomes))
-    assert told == {BrokerUnavailable: MAX_WAITING, Overloaded: 10}
+    kinds = Counter(map(type, outcomes))
+    assert kinds == {BrokerUnavailable: MAX_WAITING, Overloaded: 10}
     assert jobs.ids() == set()
 
 
@@ -362,7 +362,7 @@ async def test_job_that_its_full_queue_refuses_leaves_no_record(
 
 
 @pytest.mark.parametrize("unavailable", [closed_port, silent_port])
-async def test_broker_that_is_down_is_told_in_time_and_leaves_no_record(
+async def test_broker_that_is_down_is_reported_in_time_and_leaves_no_record(
     place: Place, jobs: Jobs, unavailable: Port
 ) -> None:
     with unavailable() as port:
@@ -376,7 +376,7 @@ async def test_broker_that_is_down_is_told_in_time_and_leaves_no_record(
 
 
 @pytest.mark.parametrize("unavailable", [closed_port, silent_port])
-async def test_redis_that_is_down_is_told_in_time_and_nothing_is_queued(
+async def test_redis_that_is_down_is_reported_in_time_and_nothing_is_queued(
     place: Place, broker: Broker, unavailable: Port
 ) -> None:
     with unavailable() as port:
@@ -420,7 +420,7 @@ async def test_job_whose_message_was_lost_is_queued_once_the_broker_is_back(
     assert broker.ready(QUEUE) == 2
 
 
-async def test_job_whose_outcome_is_unknown_is_settled_by_the_next_process(
+async def test_job_whose_outcome_is_unknown_is_reconciled_by_the_next_process(
     place: Place, broker: Broker, jobs: Jobs
 ) -> None:
     with Proxy(place.broker_url) as proxy:
@@ -436,7 +436,7 @@ async def test_job_whose_outcome_is_unknown_is_settled_by_the_next_process(
     assert broker.ready(QUEUE) == 2
 
 
-async def test_record_that_can_not_be_read_keeps_no_other_job_from_being_settled(
+async def test_record_that_can_not_be_read_keeps_no_other_job_from_being_reconciled(
     place: Place, broker: Broker, jobs: Jobs
 ) -> None:
     with Proxy(place.broker_url) as proxy:
@@ -473,7 +473,7 @@ async def test_job_that_the_broker_never_takes_fails_in_the_end(place: Place, jo
 async def test_connection_that_fell_silent_is_given_up_and_the_next_job_gets_another(
     place: Place, broker: Broker
 ) -> None:
-    """A half-open connection: the other end is gone and nobody says so."""
+    """A half-open connection: the other end is gone and does not close it."""
     with Proxy(place.broker_url) as proxy:
         async with api_in(replace(place, broker_url=proxy.url)) as api:
             await submit(api, SUM)
@@ -548,7 +548,9 @@ async def test_job_that_was_due_in_the_past_is_queued_at_once(
     assert broker.ready(QUEUE) == 1
 
 
-async def test_batch_that_nobody_takes_tells_why(place: Place, jobs: Jobs) -> None:
+async def test_batch_that_the_broker_does_not_take_is_refused_and_leaves_no_record(
+    place: Place, jobs: Jobs
+) -> None:
     with closed_port() as port:
         lost = replace(place, broker_url=f"amqp://user:password@127.0.0.1:{port}//")
         async with api_in(lost) as api:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from api.errors.types import ResultsUnavailable
 from api.store import changes as state_changes
 from api.store.changes import StateChanges
-from api.store.jobs import JobStore
+from api.store.redis import RedisClient
 from contracts.records import FAILURE_STATE, STARTED_STATE, SUCCESS_STATE, meta_key
 from integration.proxy import Proxy
 
@@ -21,14 +21,14 @@ PATIENCE_SECONDS = 30
 
 @asynccontextmanager
 async def listening(url: str) -> AsyncIterator[StateChanges]:
-    store = JobStore(url, timeout_seconds=1.5)
-    changes = StateChanges(store.redis)
+    redis = RedisClient(url, timeout_seconds=1.5)
+    changes = StateChanges(redis)
     changes.start()
     try:
         yield changes
     finally:
         await changes.close()
-        await store.close()
+        await redis.close()
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ async def server(result_url: str) -> AsyncIterator[Redis]:
 
 
 async def announce(server: Redis, task_id: str, state: str) -> int:
-    heard: int = await server.publish(meta_key(task_id), json.dumps({"status": state}))
-    return heard
+    listeners: int = await server.publish(meta_key(task_id), json.dumps({"status": state}))
+    return listeners
 
 
 async def calls_of(server: Redis, command: str) -> int:
@@ -84,7 +84,7 @@ async def test_who_waits_for_the_end_is_not_woken_by_the_beginning(
             await ended.wait()
 
 
-async def test_who_leaves_and_comes_back_at_once_still_hears(
+async def test_who_leaves_and_comes_back_at_once_is_still_woken(
     changes: StateChanges, server: Redis
 ) -> None:
     for _ in range(100):
@@ -154,7 +154,7 @@ async def test_connection_that_is_killed_while_waiters_come_and_go_is_replaced(
 async def test_half_open_connection_is_replaced(
     result_url: str, server: Redis, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
 ) -> None:
-    """Nobody says that it is dead: it leaves a subscription, or else a ping, without an answer."""
+    """Nobody closes it, but it leaves a subscription, or else a ping, without an answer."""
     monkeypatch.setattr(state_changes, "_PING_SECONDS", 30 if is_used else 0.1)
     with Proxy(result_url) as proxy:
         async with listening(proxy.url) as changes, changes.watch(["task"]) as changed:

@@ -84,6 +84,11 @@ def test_only_succeeded_failed_and_cancelled_are_terminal() -> None:
     assert terminal == {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 
 
+def test_job_has_begun_unless_it_is_scheduled_or_queued() -> None:
+    not_begun = {state for state in JobState if not state.has_begun}
+    assert not_begun == {JobState.SCHEDULED, JobState.QUEUED}
+
+
 def test_job_that_nobody_has_started_is_queued() -> None:
     status = status_of(None)
     assert status == JobStatus(state=JobState.QUEUED)

@@ -20,15 +20,18 @@ from api.dead_letters.notices import DeathNoticeConsumer
 from api.dead_letters.queue import DeadLetterQueue
 from api.dead_letters.requeue import Requeuer
 from api.jobs.admission import Admission
+from api.jobs.bulk_submission import BulkSubmitter
 from api.jobs.cancellation import Canceller
 from api.jobs.group_commit import GroupCommit
-from api.jobs.reconciliation import Settlement
-from api.jobs.refusals import Refusals
+from api.jobs.keyed_submission import KeyedSubmitter
+from api.jobs.reconciliation import Reconciler
 from api.jobs.submission import Submitter
 from api.settings import ApiSettings
 from api.storage.uploads import Uploads
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
+from api.store.redis import RedisClient
+from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.storage import open_storage
 from contracts.wire import create_celery
 
@@ -38,6 +41,7 @@ class Components:
     """The application's parts."""
 
     settings: ApiSettings
+    redis: RedisClient
     store: JobStore
     changes: StateChanges
     publisher: Publisher
@@ -60,26 +64,28 @@ class Components:
 async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
     """Make the parts; those that need a server connect when first used, in any order."""
     celery = create_celery(settings)
-    store = JobStore(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
+    redis = RedisClient(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
+    store = JobStore(redis)
     publisher = Publisher(celery, settings.publish_timeout_seconds)
-    changes = StateChanges(store.redis)
+    changes = StateChanges(redis)
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
-    settlement = Settlement(store, publisher, settings.settle_seconds)
-    refusals = Refusals(store, settlement)
-    commits = GroupCommit(store, publisher, refusals)
+    reconciler = Reconciler(store, publisher, settings.settle_seconds)
+    commits = GroupCommit(store, publisher, reconciler)
+    keyed = KeyedSubmitter(store, publisher, commits, reconciler)
+    submitter = Submitter(commits, keyed, settings.job_ttl_seconds)
+    bulk = BulkSubmitter(store, publisher, reconciler)
     canceller = Canceller(store, celery)
-    updates = JobUpdates(store.redis, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    updates = JobUpdates(redis.client, settings.results_timeout_seconds, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
     death_notices = DeathNoticeConsumer(celery, store, updates)
-    submitter = Submitter(store, publisher, commits, refusals, settings.job_ttl_seconds)
-    batches = BatchStore(store.redis, settings.results_timeout_seconds)
-    batch_states = BatchStates(store.redis, settings.results_timeout_seconds, store, batches)
+    batches = BatchStore(redis.client, settings.results_timeout_seconds)
+    batch_states = BatchStates(redis.client, settings.results_timeout_seconds, store, batches)
     changes.start()
     publisher.start()
-    settlement.start()
+    reconciler.start()
     death_notices.start()
     try:
         async with (
@@ -88,18 +94,23 @@ async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
         ):
             yield Components(
                 settings=settings,
+                redis=redis,
                 store=store,
                 changes=changes,
                 publisher=publisher,
                 submitter=submitter,
                 batches=batches,
                 batch_submitter=BatchSubmitter(
-                    submitter, store, batches, canceller, settings.job_ttl_seconds
+                    bulk, store, batches, canceller, settings.job_ttl_seconds
                 ),
                 batch_states=batch_states,
                 batch_waits=BatchWaits(changes, batch_states),
                 canceller=canceller,
-                admission=Admission(settings, uploads),
+                admission=Admission(
+                    HostAllowList.parse(settings.fetch_allowed_hosts),
+                    RecipientAllowList.parse(settings.report_allowed_recipients),
+                    uploads,
+                ),
                 storage=storage,
                 uploads=uploads,
                 broker_stats=BrokerStats(
@@ -115,11 +126,11 @@ async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
     finally:
         await commits.close()
         await canceller.close()
-        await settlement.close()
+        await reconciler.close()
         await death_notices.close()
         await changes.close()
         await publisher.close()
-        await store.close()
+        await redis.close()
 
 
 async def _components(request: Request) -> Components:  # async: a plain one costs a thread hop

@@ -54,8 +54,14 @@ class JobState(StrEnum):
         """Say whether the state is final."""
         return self in _TERMINAL
 
+    @property
+    def has_begun(self) -> bool:
+        """Return whether a worker has begun the job, or it has ended without one."""
+        return self not in _NOT_BEGUN
+
 
 _TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+_NOT_BEGUN = frozenset({JobState.SCHEDULED, JobState.QUEUED})
 
 
 _ENDS: Final = {

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from api.batches.store import BatchStore
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.types import (
     ApiError,
     BrokerUnavailable,
@@ -23,8 +23,9 @@ from api.errors.types import (
     OutcomeUnknown,
     ResultsUnavailable,
 )
-from api.jobs.refusals import AFTERWARDS_SECONDS
-from api.jobs.submission import Submission, Submitter
+from api.jobs.bulk_submission import BulkSubmitter
+from api.jobs.reconciliation import AFTERWARDS_SECONDS, note_confirmed
+from api.jobs.submission import Submission
 from api.store.jobs import JobStore
 from contracts.records import (
     ITEM_JOB,
@@ -33,6 +34,7 @@ from contracts.records import (
     JobRecord,
     Reception,
     batch_job_id,
+    new_record,
 )
 
 Item: TypeAlias = Submission | ApiError
@@ -67,9 +69,15 @@ class Intake:
     """Submits the items of one batch as they come in."""
 
     def __init__(
-        self, submitter: Submitter, store: JobStore, batches: BatchStore, record: BatchRecord
+        self,
+        submitter: BulkSubmitter,
+        store: JobStore,
+        batches: BatchStore,
+        record: BatchRecord,
+        job_ttl_seconds: int,
     ) -> None:
         self.batch = SubmittedBatch(record)
+        self._job_ttl_seconds = job_ttl_seconds
         self._submitter = submitter
         self._store = store
         self._batches = batches
@@ -124,7 +132,7 @@ class Intake:
             raise self._not_accepted[0]
         record = await self._finish(Reception.COMPLETE)
         if record.fingerprint and not self._not_accepted:
-            await self._submitter.remember(record.id, record.expires_at)
+            await note_confirmed(self._store, record.id, record.expires_at)
         self.batch.record = record
         return self.batch
 
@@ -134,7 +142,7 @@ class Intake:
         if self._is_created:
             await self._finish(Reception.BROKEN_OFF)
         accepted = sorted(self._jobs - self.batch.refusals.keys())
-        return [self._job_id(index) async for index in in_turns(accepted)]
+        return [self._job_id(index) async for index in yielding(accepted)]
 
     async def _create(self) -> None:
         record = self.batch.record
@@ -160,10 +168,8 @@ class Intake:
         self._in_flight.append(task)
 
     async def _submit(self, start: int, items: bytes, jobs: Mapping[int, Submission]) -> None:
-        batch = self.batch.record
         records = {
-            index: self._submitter.record(job, batch, self._job_id(index))
-            async for index, job in in_turns(jobs.items())
+            index: self._new_record(index, job) async for index, job in yielding(jobs.items())
         }
         self._expires_at = max(self._expires_at, *(r.expires_at for r in records.values()))
         refusals = await self._try(start, items, list(records.values()))
@@ -183,7 +189,7 @@ class Intake:
             await self._batches.extend(self.batch.record.id, start, items, self._expires_at)
         except ResultsUnavailable as exc:
             return dict.fromkeys((record.id for record in records), exc)
-        return await self._submitter.submit_many(records)
+        return await self._submitter.submit(records)
 
     async def _done(self) -> None:
         """Wait until no chunk is in flight."""
@@ -205,6 +211,17 @@ class Intake:
         with suppress(ResultsUnavailable, TimeoutError):
             async with asyncio.timeout(AFTERWARDS_SECONDS):
                 await self._batches.delete(self.batch.record.id)
+
+    def _new_record(self, index: int, job: Submission) -> JobRecord:
+        return new_record(
+            job.spec,
+            job.args,
+            job_id=self._job_id(index),
+            ttl_seconds=self._job_ttl_seconds,
+            run_at=job.run_at,
+            batch=self.batch.record.id,
+            fingerprint=self.batch.record.fingerprint,
+        )
 
     def _job_id(self, index: int) -> str:
         return batch_job_id(self.batch.record.id, index)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from pydantic_core import from_json
 
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.rendering import malformed_json
 from api.errors.types import ApiError, InvalidField, InvalidRequest, MalformedBody
 
@@ -59,9 +59,9 @@ async def read_items(body: AsyncIterable[bytes], content_type: str) -> AsyncIter
     """
     reader: ItemReader = LineReader() if _is_ndjson(content_type) else ArrayReader()
     async for piece in body:
-        async for item in in_turns(reader.feed(piece)):
+        async for item in yielding(reader.feed(piece)):
             yield item
-    async for item in in_turns(reader.close()):
+    async for item in yielding(reader.close()):
         yield item
 
 

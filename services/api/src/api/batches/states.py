@@ -1,19 +1,20 @@
 """The combined state of a batch, derived from those of its jobs."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from pydantic_core import from_json
 from redis.asyncio import Redis
 
 from api.batches.cache import BatchCache, CachedBatch, JobShape
 from api.batches.store import BatchStore
-from api.concurrency import in_turns
-from api.store.jobs import JobStore, bounded
+from api.concurrency import Batcher, yielding
+from api.store.jobs import JobStore
+from api.store.redis import bounded, chunks
 from contracts.records import (
     BatchRecord,
     JobState,
@@ -24,6 +25,8 @@ from contracts.records import (
     running_key,
 )
 
+_READERS_AT_ONCE: Final = 10_000
+"""Clients that share one reading of a batch."""
 _CHUNK: Final = 250
 """Jobs read in one round trip: what Python makes of them takes a few milliseconds."""
 
@@ -64,7 +67,8 @@ class BatchStates:
         self._store = store
         self._batches = batches
         self._cache = BatchCache()
-        self._shared_reads = _SharedReads(self._read)
+        # Weak: a reader is there for as long as somebody waits for it.
+        self._readers: WeakValueDictionary[str, Batcher[str, BatchStatus]] = WeakValueDictionary()
 
     async def read(self, batch_id: str) -> BatchStatus:
         """Return a batch as it is now; all who ask while it is being read share the next reading.
@@ -74,7 +78,14 @@ class BatchStates:
             ResultsUnavailable: Redis does not answer in time.
 
         """
-        return await self._shared_reads(batch_id)
+        # Not the reading under way: it may have begun before what they want to see.
+        reader = self._readers.get(batch_id)
+        if reader is None:
+            reader = self._readers[batch_id] = Batcher(self._read_for_all, _READERS_AT_ONCE)
+        return await reader(batch_id)
+
+    async def _read_for_all(self, same_ids: Sequence[str]) -> list[BatchStatus]:
+        return [await self._read(same_ids[0])] * len(same_ids)
 
     async def _read(self, batch_id: str) -> BatchStatus:
         batch = await self._batches.read(batch_id)
@@ -82,7 +93,7 @@ class BatchStates:
         states = await self._job_states(cached)
         jobs = [
             BatchJob(job_id, cached.shapes[job_id].task, states[job_id])
-            async for job_id in in_turns(cached.job_ids)
+            async for job_id in yielding(cached.job_ids)
             if job_id in states
         ]
         counts = Counter(job.state for job in jobs)
@@ -98,7 +109,7 @@ class BatchStates:
             cached, [job for job in cached.job_ids if job not in cached.shapes]
         )
         states: dict[str, JobState] = {}
-        for chunk in _chunks([job for job in cached.shapes if job not in cached.ends]):
+        for chunk in chunks([job for job in cached.shapes if job not in cached.ends], _CHUNK):
             states |= await self._read_open(cached, chunk)
         states |= cached.ends
         return states
@@ -106,10 +117,10 @@ class BatchStates:
     async def _read_records(self, cached: CachedBatch, job_ids: Sequence[str]) -> None:
         """Read the records of jobs that have not been read yet, or were not there."""
         shared: dict[JobShape, JobShape] = {}
-        for chunk in _chunks(job_ids):
+        for chunk in chunks(job_ids, _CHUNK):
             async with bounded(self._timeout_seconds):
                 records = await self._redis.mget(map(record_key, chunk))
-            async for job_id, record in in_turns(zip(chunk, records, strict=True)):
+            async for job_id, record in yielding(zip(chunk, records, strict=True)):
                 if record is not None:
                     shape = JobShape.of(from_json(record))
                     cached.shapes[job_id] = shared.setdefault(shape, shape)
@@ -150,37 +161,6 @@ class BatchStates:
         return states
 
 
-class _SharedReads:
-    """Has all who ask for a batch while it is being read share the next reading.
-
-    Not the one under way: it may have begun before what they want to see.
-    """
-
-    def __init__(self, read: Callable[[str], Awaitable[BatchStatus]]) -> None:
-        self._read = read
-        self._running: dict[str, asyncio.Task[BatchStatus]] = {}
-        self._next: dict[str, asyncio.Task[BatchStatus]] = {}
-
-    async def __call__(self, batch_id: str) -> BatchStatus:
-        task = self._next.get(batch_id)
-        if task is None:
-            task = self._next[batch_id] = asyncio.create_task(self._read_after(batch_id))
-            task.add_done_callback(lambda done: self._remove(batch_id, done))
-        return await asyncio.shield(task)
-
-    async def _read_after(self, batch_id: str) -> BatchStatus:
-        if before := self._running.get(batch_id):
-            await asyncio.wait([before])
-        self._running[batch_id] = self._next.pop(batch_id)
-        return await self._read(batch_id)
-
-    def _remove(self, batch_id: str, done: asyncio.Task[BatchStatus]) -> None:
-        if self._running.get(batch_id) is done:
-            del self._running[batch_id]
-        if not done.cancelled():
-            done.exception()  # who asked may have gone: nobody else would look
-
-
 def combined_state(counts: Mapping[JobState, int]) -> JobState:
     """Return the state of a whole from how many of its jobs are in each."""
     present = {state for state, count in counts.items() if count}
@@ -204,7 +184,3 @@ def _end(raw: bytes | str | None) -> tuple[JobState, datetime | None] | None:
     """Return how and when a job ended that was never reopened."""
     meta = Meta.model_validate_json(raw) if raw else None
     return (meta.end_state, meta.date_done) if meta and meta.end_state else None
-
-
-def _chunks(job_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (job_ids[start : start + _CHUNK] for start in range(0, len(job_ids), _CHUNK))

@@ -7,9 +7,9 @@ from typing import Final, cast
 
 from redis.asyncio import Redis
 
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.types import BatchNotFound
-from api.store.jobs import bounded
+from api.store.redis import bounded
 from contracts.records import (
     ITEM_JOB,
     BatchRecord,
@@ -40,7 +40,7 @@ class Batch:
         """Return the ids of its jobs in the order of their items; some may be taken back again."""
         return [
             batch_job_id(self.record.id, index)
-            async for index, item in in_turns(enumerate(self.items))
+            async for index, item in yielding(enumerate(self.items))
             if item == ord(ITEM_JOB)
         ]
 

@@ -12,11 +12,12 @@ from typing import Final
 
 from api.batches.intake import Intake, Item, SubmittedBatch
 from api.batches.store import BatchStore
+from api.concurrency import SharedCalls
 from api.errors.types import ApiError, ResultsUnavailable
+from api.jobs.bulk_submission import BulkSubmitter
 from api.jobs.cancellation import Canceller
-from api.jobs.submission import Submitter
+from api.jobs.keyed_submission import Identity
 from api.store.jobs import JobStore
-from api.web.idempotency import Identity
 from contracts.records import BatchRecord, Reception
 
 _CHUNK: Final = 250
@@ -31,7 +32,7 @@ class BatchSubmitter:
 
     def __init__(
         self,
-        submitter: Submitter,
+        submitter: BulkSubmitter,
         store: JobStore,
         batches: BatchStore,
         canceller: Canceller,
@@ -41,7 +42,8 @@ class BatchSubmitter:
         self._store = store
         self._batches = batches
         self._canceller = canceller
-        self._ttl = timedelta(seconds=job_ttl_seconds)
+        self._job_ttl_seconds = job_ttl_seconds
+        self._calls: SharedCalls[SubmittedBatch] = SharedCalls()
 
     async def submit(
         self, items: AsyncIterator[Item], identity: Identity | None = None
@@ -60,24 +62,22 @@ class BatchSubmitter:
         record = self._new_record(identity)
         if identity is None:
             return await self._submit(record, items)
-        batch, joined = await self._submitter.together(
-            record.id, lambda: self._submit(record, items)
-        )
+        batch, is_shared = await self._calls.join(record.id, lambda: self._submit(record, items))
         identity.check(batch.record.fingerprint)
-        return replace(batch, replayed=batch.replayed or joined)
+        return replace(batch, replayed=batch.replayed or is_shared)
 
     def _new_record(self, identity: Identity | None) -> BatchRecord:
         now = datetime.now(UTC)
         return BatchRecord(
             id=identity.id if identity else str(uuid.uuid4()),
             submitted_at=now,
-            expires_at=now + self._ttl,
+            expires_at=now + timedelta(seconds=self._job_ttl_seconds),
             fingerprint=identity.fingerprint if identity else None,
             reception=Reception.RECEIVING,
         )
 
     async def _submit(self, record: BatchRecord, items: AsyncIterator[Item]) -> SubmittedBatch:
-        intake = Intake(self._submitter, self._store, self._batches, record)
+        intake = Intake(self._submitter, self._store, self._batches, record, self._job_ttl_seconds)
         try:
             async for chunk in _chunks(items):
                 await intake.add(chunk)

@@ -6,11 +6,12 @@ the jobs whose ends are announced, and reads the batch when none is left.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from api.batches.states import BatchStates, BatchStatus
+from api.concurrency import wait_for_event
 from api.store.changes import StateChanges
 from contracts.records import ends_channel
 
@@ -114,6 +115,4 @@ class BatchWaits:
                     return status
                 open_jobs.fill(status.open_ids)
                 await asyncio.sleep(_PAUSE_SECONDS if not status.open_ids else 0)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_READ_AGAIN_SECONDS):
-                        await open_jobs.none_left.wait()
+                await wait_for_event(open_jobs.none_left, _READ_AGAIN_SECONDS)

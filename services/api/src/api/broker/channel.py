@@ -1,4 +1,4 @@
-"""A channel that publishes many jobs with one write, and tells each what became of it.
+"""A channel that publishes many jobs with one write, and finds the outcome of each.
 
 aiormq opens the connection, keeps it alive, reads its frames and closes it. What it would do for
 each message (a lock, two futures, encoding all its headers) is most of what publishing costs, so
@@ -16,8 +16,9 @@ from celery import Celery
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from api.broker.confirms import Outgoing, Window
+from api.broker.confirms import PendingConfirms
 from api.broker.encoding import JobFrames
+from api.broker.pending_job import PendingJob
 from api.errors.types import BrokerUnavailable
 
 _NUMBER: Final = 1
@@ -29,12 +30,14 @@ _WRITE_BYTES: Final = 2**20
 class ConfirmChannel(Channel):
     """The first channel of a connection."""
 
-    _window: Window
+    _confirms: PendingConfirms
     _frames: JobFrames
-    _turn: asyncio.Lock
+    _writing: asyncio.Lock
 
     @classmethod
-    async def open_on(cls, connection: AbstractConnection, celery: Celery, window: Window) -> Self:
+    async def open_on(
+        cls, connection: AbstractConnection, celery: Celery, confirms: PendingConfirms
+    ) -> Self:
         """Open it; the connection must have no channel yet.
 
         Raises:
@@ -42,30 +45,30 @@ class ConfirmChannel(Channel):
 
         """
         channel = cls(connection, _NUMBER)
-        channel._window = window
+        channel._confirms = confirms
         channel._frames = JobFrames(celery, _NUMBER, connection.connection_tune.frame_max)
-        channel._turn = asyncio.Lock()
+        channel._writing = asyncio.Lock()
         connection.channels[_NUMBER] = channel
         await channel.open()
-        channel.closing.add_done_callback(lambda _: window.lose())
+        channel.closing.add_done_callback(lambda _: confirms.lose())
         return channel
 
-    async def send(self, jobs: Sequence[Outgoing], deadline: float) -> None:
-        """Send jobs; return when more may be sent. Each job is told what became of it, once.
+    async def send(self, jobs: Sequence[PendingJob], deadline: float) -> None:
+        """Send jobs; return when more may be sent. Each is resolved or refused, once.
 
         The event loop never waits for the socket. What the broker does not read is kept here: one
-        write, and no more jobs than the window has room for.
+        write, and no more jobs than may be pending.
         """
-        waiting = list(jobs)
+        unsent = list(jobs)
         try:
             for count, payload in self._writes(jobs):
-                await self._write(waiting[:count], payload, deadline)
-                del waiting[:count]
+                await self._write(unsent[:count], payload, deadline)
+                del unsent[:count]
         except BrokerUnavailable as exc:
-            for job in waiting:
-                job.tell(exc)
+            for job in unsent:
+                job.refuse(exc)
 
-    def _writes(self, jobs: Sequence[Outgoing]) -> Iterator[tuple[int, bytes]]:
+    def _writes(self, jobs: Sequence[PendingJob]) -> Iterator[tuple[int, bytes]]:
         """Encode jobs; yield how many are written next, and as what."""
         now = datetime.now(UTC)
         frames: list[bytes] = []
@@ -79,7 +82,7 @@ class ConfirmChannel(Channel):
         if frames:
             yield len(frames), b"".join(frames)
 
-    async def _write(self, jobs: Sequence[Outgoing], payload: bytes, deadline: float) -> None:
+    async def _write(self, jobs: Sequence[PendingJob], payload: bytes, deadline: float) -> None:
         """Write one payload and return when the socket has taken it.
 
         Raises:
@@ -88,12 +91,12 @@ class ConfirmChannel(Channel):
         """
         written = False
         try:
-            async with asyncio.timeout_at(deadline), self._turn:
-                await self._window.room(len(jobs))
+            async with asyncio.timeout_at(deadline), self._writing:
+                await self._confirms.room(len(jobs))
                 drained = self._put(payload)
                 written = True
                 self._expect(jobs, deadline)
-                await asyncio.wait([drained])  # or lost, which is told to all who wait
+                await asyncio.wait([drained])  # or lost, and then all that wait are given up
         except (ConnectionError, TimeoutError) as exc:
             if not written:
                 reason = str(exc) or "it has stopped reading"
@@ -110,14 +113,14 @@ class ConfirmChannel(Channel):
             raise ConnectionError("its connection is stuck") from None
         return drained
 
-    def _expect(self, jobs: Sequence[Outgoing], deadline: float) -> None:
-        tags = self._window.add(jobs)
-        self.loop.call_at(deadline, self._window.expire, tags, self.loop.time())
+    def _expect(self, jobs: Sequence[PendingJob], deadline: float) -> None:
+        tags = self._confirms.add(jobs)
+        self.loop.call_at(deadline, self._confirms.expire, tags, self.loop.time())
 
     # --- what aiormq calls with what it has read ---
 
     async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
-        self._window.confirm(
+        self._confirms.confirm(
             frame.delivery_tag or 0,
             multiple=getattr(frame, "multiple", False),
             accepted=isinstance(frame, Basic.Ack),
@@ -126,4 +129,4 @@ class ConfirmChannel(Channel):
     async def _on_return_frame(self, frame: Basic.Return) -> None:
         header = cast("ContentHeader", await self._get_frame())
         await self._read_content(frame, header)
-        self._window.returned(header.properties.message_id)
+        self._confirms.returned(header.properties.message_id)

@@ -1,7 +1,7 @@
-"""A connection to RabbitMQ on the event loop that can be given up at once."""
+"""Connections to RabbitMQ: on the event loop, given up at once if need be; and declaring."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -10,13 +10,16 @@ import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from celery import Celery
+from kombu import Queue
 from yarl import URL
+
+from contracts.lanes import declare_topology
 
 LOST_CONNECTION: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 """What aiormq raises when RabbitMQ went away or refused."""
 
 _HEARTBEAT_SECONDS: Final = 10
-_CANCEL_AGAIN_SECONDS: Final = 0.2
 _CLOSE_SECONDS: Final = 1.0
 
 
@@ -35,17 +38,6 @@ def losses_as_errors() -> Iterator[None]:
         if task is not None and task.cancelling():
             raise
         raise ConnectionError("the connection was lost") from exc
-
-
-async def stop_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task that waits on a connection, and return when it has ended.
-
-    More than once, if need be: aiormq makes an error of its own of a cancel that meets it as the
-    connection ends, and the task would go on.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 class _AbortableTransport(TransportFactory):
@@ -70,7 +62,7 @@ class _AbortableTransport(TransportFactory):
 
 @dataclass(frozen=True, slots=True)
 class AmqpConnection:
-    """aiormq's connection, and how to be rid of it without a farewell."""
+    """aiormq's connection, and how to be rid of it without closing it."""
 
     amqp: AbstractConnection
     _transport: _AbortableTransport
@@ -89,20 +81,20 @@ class AmqpConnection:
             return cls(await aiormq.connect(url, transport_factory=transport), transport)
 
     async def close(self) -> None:
-        """Close it in good manners."""
+        """Close it, and wait until the other end has agreed."""
         await self.amqp.close()
 
     def abort(self) -> None:
         """Close the socket at once: whatever waits for an answer fails now.
 
-        For a connection whose other end has fallen silent, where good manners take for ever.
+        For a connection whose other end does not answer any more, where closing takes for ever.
         """
         self._transport.abort()
 
 
 @asynccontextmanager
 async def connected(broker_url: str, timeout_seconds: float) -> AsyncIterator[AbstractConnection]:
-    """Open a connection of one's own and be rid of it in the end, whatever has become of it.
+    """Open a connection of one's own and close it in the end, whatever has become of it.
 
     Raises:
         AMQPError, OSError: it can't be opened, or not in time.
@@ -118,3 +110,21 @@ async def connected(broker_url: str, timeout_seconds: float) -> AsyncIterator[Ab
                 await connection.close()
         except LOST_CONNECTION:
             connection.abort()
+
+
+async def declare(
+    celery: Celery, connect_seconds: float, own: Collection[Queue] | None = None
+) -> None:
+    """Declare what jobs travel through, as `declare_topology` does, without blocking the loop.
+
+    Raises:
+        amqp.AMQPError, OSError: RabbitMQ can't be reached, or refuses.
+
+    """
+    await asyncio.to_thread(_declare, celery, connect_seconds, own)
+
+
+def _declare(celery: Celery, connect_seconds: float, own: Collection[Queue] | None) -> None:
+    with celery.connection_for_write(connect_timeout=connect_seconds) as connection:
+        connection.connect()
+        declare_topology(connection, own)

@@ -3,14 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import httpx2
+from aiormq.abc import AbstractChannel
 from celery import Celery
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 
+from api.broker.connection import LOST_CONNECTION, losses_as_errors
 from api.broker.publisher import Publisher
 from api.errors.types import BrokerUnavailable
 from contracts.lanes import DEAD_LETTERS, Lane
@@ -27,6 +29,13 @@ class QueueCount(BaseModel):
 
     ready: int
     unacknowledged: int
+    consumers: int
+
+
+class _LiveCount(NamedTuple):
+    """Messages that wait in a queue, and its consumers, as of this moment."""
+
+    ready: int
     consumers: int
 
 
@@ -79,9 +88,7 @@ class BrokerStats:
             BrokerUnavailable: RabbitMQ or its management API does not answer.
 
         """
-        counts, unacknowledged = await asyncio.gather(
-            self._publisher.count_queues(_COUNTED), self._unacknowledged()
-        )
+        counts, unacknowledged = await asyncio.gather(self._live_counts(), self._unacknowledged())
         return {
             name: QueueCount(
                 ready=count.ready,
@@ -91,8 +98,23 @@ class BrokerStats:
             for name, count in counts.items()
         }
 
+    async def _live_counts(self) -> dict[str, _LiveCount]:
+        deadline = self._publisher.deadline()
+        connection = await self._publisher.connection(deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                with losses_as_errors():
+                    # A channel of its own: asking for a queue that is missing closes the channel.
+                    channel = await connection.channel(publisher_confirms=False)
+                    counts = {name: await _count(channel, name) for name in _COUNTED}
+                    await channel.close()
+        except LOST_CONNECTION as exc:
+            reason = str(exc) or "no answer in time"
+            raise BrokerUnavailable(f"The queues can't be counted: {reason}.") from exc
+        return counts
+
     async def _unacknowledged(self) -> dict[str, int]:
-        """Ask the management API for what AMQP does not tell; its figures are a second old."""
+        """Ask the management API for what AMQP does not count; its figures are a second old."""
         try:
             answer = await self._client.get(self._queues_url, auth=self._auth)
             answer.raise_for_status()
@@ -133,10 +155,15 @@ class BrokerStats:
         )
 
 
+async def _count(channel: AbstractChannel, name: str) -> _LiveCount:
+    declared = await channel.queue_declare(name, passive=True)
+    return _LiveCount(declared.message_count or 0, declared.consumer_count or 0)
+
+
 def oldest_seconds(queue: QueueCount, lane: Lane, workers: list[WorkerAnswer]) -> float | None:
     """Return how long the lane's next job has waited, at most; None when nothing waits.
 
-    RabbitMQ does not tell the age of a quorum queue's head, and looking at a message counts as a
+    RabbitMQ does not know the age of a quorum queue's head, and looking at a message counts as a
     delivery. But a lane is first in, first out: its head is younger than what a worker got last.
     """
     received = [

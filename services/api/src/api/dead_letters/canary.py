@@ -7,9 +7,9 @@ from typing import Final
 
 from api.dead_letters.letter import DeadLetter
 from api.errors.types import ApiError
+from api.jobs.waiting import wait_for_change
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
-from api.web.job_view import wait_for_change
 from contracts.records import JobState
 
 CANARY_SECONDS: Final = 30.0

@@ -10,7 +10,8 @@ from redis.asyncio.client import Pipeline
 
 from api.dead_letters.letter import DELIVERY_LIMIT_REASON, Death
 from api.dead_letters.message import RequeuedMessage
-from api.store.jobs import bounded, end_meta
+from api.store.jobs import end_meta
+from api.store.redis import bounded
 from contracts.records import (
     FAILURE_STATE,
     PROGRESS_STATE,

@@ -16,7 +16,8 @@ from amqp.exceptions import AMQPError
 from celery import Celery
 from pydantic import ValidationError
 
-from api.broker.connection import LOST_CONNECTION, connected, losses_as_errors, stop_task
+from api.broker.connection import LOST_CONNECTION, connected, losses_as_errors
+from api.concurrency import stop_task, wait_for_event
 from api.dead_letters.job_updates import JobUpdates
 from api.dead_letters.letter import REJECTED_REASON, Death
 from api.errors.types import JobNotFound, ResultsUnavailable
@@ -78,7 +79,7 @@ class DeathNoticeConsumer:
             await channel.basic_qos(prefetch_count=_AT_ONCE)
             await channel.basic_consume(DEAD_LETTER_NOTICES.name, self._handle)
         logger.info("consuming notices of dead messages")
-        while not await _is_set_within(is_gone, _CHECK_SECONDS):
+        while not await wait_for_event(is_gone, _CHECK_SECONDS):
             async with asyncio.timeout(_CONNECT_SECONDS):
                 queue = await channel.queue_declare(DEAD_LETTER_NOTICES.name, passive=True)
             if not queue.consumer_count:
@@ -126,11 +127,3 @@ class DeathNoticeConsumer:
     async def _has_ended(self, job_id: str) -> bool:
         snapshot = await self._store.snapshot(job_id)
         return snapshot.status.state.is_terminal
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Return whether the event is set now, or within so many seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

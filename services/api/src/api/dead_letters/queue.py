@@ -17,6 +17,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelLockedResource, DeliveryError, PublishError
 
 from api.broker.connection import LOST_CONNECTION, connected
+from api.concurrency import wait_for_event
 from api.dead_letters.letter import DeadLetter
 from api.dead_letters.message import RequeuedMessage
 from api.errors.types import BrokerUnavailable, DeadLettersBusy, LaneFull, RequeueOutcomeUnknown
@@ -182,8 +183,6 @@ async def _take(channel: Channel, wanted: int) -> list[DeadLetter]:
     scan = _Scan(wanted)
     await channel.basic_qos(prefetch_count=wanted)
     consumer = await channel.basic_consume(DEAD_LETTERS.name, scan.add)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_SCAN_SECONDS):
-            await scan.is_done.wait()
+    await wait_for_event(scan.is_done, _SCAN_SECONDS)
     await channel.basic_cancel(consumer.consumer_tag or "")
     return scan.letters

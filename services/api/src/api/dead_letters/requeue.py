@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from api.broker.connection import LOST_CONNECTION
 from api.dead_letters.canary import CanaryOutcome, watch_canary
@@ -17,9 +17,8 @@ from api.dead_letters.selection import Criteria, KnownLetter, Refusal, describe
 from api.errors.types import ApiError, DeadLetterNotRequeueable, JobNotFound, ResultsUnavailable
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
+from api.store.redis import chunks
 from contracts.records import JobState
-
-T = TypeVar("T")
 
 _PUBLISHED_AT_ONCE: Final = 500
 """Messages that wait for their confirms at the same time."""
@@ -124,7 +123,7 @@ class Requeuer:
         A crash in between leaves both: the job runs, and its letter can't be requeued again
         because the job has not failed.
         """
-        for chunk in _chunks(messages, _PUBLISHED_AT_ONCE):
+        for chunk in chunks(messages, _PUBLISHED_AT_ONCE):
             errors = await self._publish(hold, chunk)
             sent = [message for message, error in zip(chunk, errors, strict=True) if not error]
             if not sent and not outcome.requeued:
@@ -151,7 +150,7 @@ class Requeuer:
         return await asyncio.gather(*(_publish(hold, message) for message in messages))
 
     async def _reopen(self, messages: Sequence[RequeuedMessage]) -> None:
-        for chunk in _chunks(messages, _REOPENED_AT_ONCE):
+        for chunk in chunks(messages, _REOPENED_AT_ONCE):
             reopened = map(self._updates.reopen, chunk)
             errors = await asyncio.gather(*reopened, return_exceptions=True)
             for message, error in zip(chunk, errors, strict=True):
@@ -199,7 +198,3 @@ def _failed_job(known: KnownLetter) -> str:
             f"Job {job_id} is {known.state}; only a failed job can be requeued."
         )
     return job_id
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

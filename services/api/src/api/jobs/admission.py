@@ -1,9 +1,11 @@
-"""What a task's arguments must fulfil beyond their schema, before anything is queued.
+"""What a submission must fulfil beyond the schema of its task, before anything is queued.
 
-The schema knows types and bounds; here are the rules that depend on settings or on what is stored.
+The schema knows types and bounds; here are the rules that depend on the catalogue, on the time, on
+settings or on what is stored.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,13 +18,15 @@ from api.errors.types import (
     InvalidField,
     InvalidRequest,
     RecipientNotAllowed,
+    TaskNotFound,
 )
-from api.settings import ApiSettings
 from api.storage.uploads import Uploads
 from contracts.allow_lists import HostAllowList, RecipientAllowList
 from contracts.errors import RejectedError
 from contracts.schemas import Args, FanOutArgs, FetchUrlArgs, ProcessCsvArgs, SendReportArgs
 from contracts.tasks import FAN_OUT, FETCH_URL, SEND_REPORT, TaskSpec
+
+MAX_DELAY: Final = timedelta(days=365)
 
 REFUSALS: Final[Mapping[str, tuple[type[ApiError], ...]]] = {
     FETCH_URL.name: (HostNotAllowed,),
@@ -35,9 +39,11 @@ REFUSALS: Final[Mapping[str, tuple[type[ApiError], ...]]] = {
 class Admission:
     """Decides which arguments are let in, and completes them."""
 
-    def __init__(self, settings: ApiSettings, uploads: Uploads) -> None:
-        self._hosts = HostAllowList.parse(settings.fetch_allowed_hosts)
-        self._recipients = RecipientAllowList.parse(settings.report_allowed_recipients)
+    def __init__(
+        self, hosts: HostAllowList, recipients: RecipientAllowList, uploads: Uploads
+    ) -> None:
+        self._hosts = hosts
+        self._recipients = recipients
         self._uploads = uploads
 
     async def validate(self, spec: TaskSpec[Any, Any], fields: Mapping[str, Any]) -> Args:
@@ -97,6 +103,43 @@ class Admission:
             field = InvalidField(field="file_id", value=args.file_id, rule=exc.detail)
             raise InvalidRequest([field]) from exc
         return args
+
+
+def find_task(catalogue: Mapping[str, TaskSpec[Any, Any]], name: str) -> TaskSpec[Any, Any]:
+    """Return a task of the catalogue.
+
+    Raises:
+        TaskNotFound: there is none of that name.
+
+    """
+    spec = catalogue.get(name)
+    if spec is None:
+        raise TaskNotFound(name, catalogue)
+    return spec
+
+
+def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> datetime | None:
+    """Return when a job is due, from at most one of both.
+
+    Raises:
+        InvalidRequest: both are given, or it is too far away.
+
+    """
+    now = datetime.now(UTC)
+    if run_at is not None and delay_seconds is not None:
+        raise InvalidRequest(
+            [
+                InvalidField(
+                    field="delay", value=delay_seconds, rule="give delay or run_at, not both"
+                )
+            ]
+        )
+    if delay_seconds:
+        return now + timedelta(seconds=delay_seconds)
+    if run_at is not None and run_at > now + MAX_DELAY:
+        rule = f"must be within the next {MAX_DELAY.days} days"
+        raise InvalidRequest([InvalidField(field="run_at", value=run_at.isoformat(), rule=rule)])
+    return run_at
 
 
 def _refusal(admit: Callable[[str], object], value: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from celery import Celery
 
+from api.concurrency import BackgroundTasks
 from api.store.jobs import JobStore
 from contracts.records import REVOKED_STATE, JobState
 
@@ -22,17 +23,17 @@ class Canceller:
     def __init__(self, store: JobStore, celery: Celery) -> None:
         self._store = store
         self._celery = celery
-        self._broadcasts: set[asyncio.Task[None]] = set()
+        self._broadcasts = BackgroundTasks()
 
     async def close(self) -> None:
         """Let broadcasts end that are under way."""
-        await asyncio.gather(*self._broadcasts, return_exceptions=True)
+        await self._broadcasts.wait()
 
     async def cancel(self, job_ids: Sequence[str]) -> None:
         """Cancel those of the jobs that have not ended.
 
         The mark is written before the state is read, and a worker does it the other way round: it
-        says that it runs a job before it looks for the mark. So either it sees the mark, or we see
+        notes that it runs a job before it looks for the mark. So either it sees the mark, or we see
         it running and leave the end of the job to it.
 
         Raises:
@@ -51,20 +52,15 @@ class Canceller:
             if snapshot.status.state in _WAITING
         ]
         await self._store.end_many(waiting, REVOKED_STATE, "TaskRevokedError", "cancelled")
-        self._broadcast([stage.id for record in open_jobs for stage in record.stages])
-
-    def _broadcast(self, task_ids: list[str]) -> None:
-        """Tell the workers, so that they need not keep a place for what will not run."""
-        if task_ids:
-            broadcast = asyncio.create_task(asyncio.to_thread(self._revoke, task_ids))
-            self._broadcasts.add(broadcast)
-            broadcast.add_done_callback(self._broadcasts.discard)
+        if task_ids := [stage.id for record in open_jobs for stage in record.stages]:
+            self._broadcasts.start(asyncio.to_thread(self._revoke, task_ids))
 
     def _revoke(self, task_ids: list[str]) -> None:
+        """Have workers drop what they have prefetched and will not run."""
         try:
             with self._celery.connection_for_write(
                 connect_timeout=_BROADCAST_SECONDS
             ) as connection:
                 self._celery.control.revoke(task_ids, connection=connection)
         except Exception as exc:  # noqa: BLE001 - nothing depends on it
-            logger.info("workers could not be told of a cancel, and will see its mark: %s", exc)
+            logger.info("a cancel could not be broadcast; workers will see its mark: %s", exc)

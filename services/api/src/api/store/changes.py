@@ -1,4 +1,4 @@
-"""Waiting without polling: Redis announces every change of a task, one subscription hears it.
+"""Waiting without polling: Redis announces every change of a task to one subscription a process.
 
 Each state that is stored is published afterwards on a channel named like its key. One connection
 per API process listens; whoever watches tasks is woken by their names. Subscriptions that come
@@ -13,15 +13,16 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeAlias
 
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
+from api.concurrency import stop_task, wait_for_event
 from api.errors.types import ResultsUnavailable
+from api.store.redis import RedisClient
 from contracts.records import PROGRESS_STATE, RETRY_STATE, STARTED_STATE, meta_key
 
 Listener: TypeAlias = Callable[[bytes | None], None]
@@ -34,8 +35,8 @@ _ANSWER_SECONDS: Final = 2.0
 """A connection that leaves a command without an answer for so long is given up."""
 _SUBSCRIBE_SECONDS: Final = 1.0
 _PONG: Final = "PONG"
-_TURN: Final = 50
-"""Messages handled before others get a turn: a few milliseconds' worth."""
+_YIELD_EVERY: Final = 50
+"""Messages handled before other requests go on: a few milliseconds' worth."""
 _NO_END: Final = re.compile(
     rf'\s*{{\s*"status":\s*"(?:{STARTED_STATE}|{PROGRESS_STATE}|{RETRY_STATE})"'.encode()
 )
@@ -50,12 +51,16 @@ class _Channel:
     confirmed: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: set[Listener] = field(default_factory=set)
 
+    def notify(self, message: bytes | None) -> None:
+        for listener in list(self.listeners):
+            listener(message)
+
 
 class StateChanges:
     """Wakes waiters when one of their tasks changes, and all of them after a lost connection."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._pool = redis.connection_pool
+    def __init__(self, redis: RedisClient) -> None:
+        self._pool = redis.client.connection_pool
         self._channels: dict[str, _Channel] = {}
         self._subscribed: set[str] = set()
         """What Redis has confirmed, on this connection."""
@@ -74,8 +79,7 @@ class StateChanges:
     async def close(self) -> None:
         """Stop listening."""
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop_task(self._task)
 
     @asynccontextmanager
     async def watch(
@@ -91,11 +95,11 @@ class StateChanges:
         """
         event = asyncio.Event()
 
-        def hear(message: bytes | None) -> None:
+        def wake(message: bytes | None) -> None:
             if not (until_end and message and _NO_END.match(message)):
                 event.set()
 
-        async with self.listen(map(meta_key, task_ids), hear):
+        async with self.listen(map(meta_key, task_ids), wake):
             yield event
 
     @asynccontextmanager
@@ -144,11 +148,11 @@ class StateChanges:
                     logger.warning("lost the subscription to Redis, trying again: %s", exc)
                 self._is_lost = True
             for channel in list(self._channels.values()):
-                _tell(channel, None)
+                channel.notify(None)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        """Subscribe to what is wanted, and hear it, until the connection is lost."""
+        """Subscribe to what is wanted, and pass it on, until the connection is lost."""
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -157,7 +161,7 @@ class StateChanges:
             self._subscribed.clear()
             self._changed |= self._channels.keys()
             self._wake_sender.set()
-            tasks += map(asyncio.create_task, (self._send(connection), self._hear(connection)))
+            tasks += map(asyncio.create_task, (self._send(connection), self._receive(connection)))
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
@@ -176,21 +180,16 @@ class StateChanges:
         A confirmation so belongs to the last command that named its channel.
         """
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PING_SECONDS):
-                    await self._wake_sender.wait()
+            await wait_for_event(self._wake_sender, _PING_SECONDS)
             self._wake_sender.clear()
             await self._send_changes(connection)
-            try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
-                    await self._is_answered.wait()
-            except TimeoutError as exc:
-                raise TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s") from exc
+            if not await wait_for_event(self._is_answered, _ANSWER_SECONDS):
+                raise TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s")
 
     async def _send_changes(self, connection: AbstractConnection) -> None:
         names, self._changed = self._changed, set()
         for name in names & self._channels.keys() & self._subscribed:
-            self._channels[name].confirmed.set()  # left and wanted again before it was told
+            self._channels[name].confirmed.set()  # left and wanted again before Redis knew
         fresh = [n for n in names if n in self._channels and n not in self._subscribed]
         unused = [n for n in names if n not in self._channels and n in self._subscribed]
         self._unanswered = {*fresh, *unused} or {_PONG}
@@ -203,7 +202,7 @@ class StateChanges:
             await connection.send_command("PING", check_health=False)
 
     def _confirm(self, name: str) -> None:
-        """Note what Redis says of a channel, and go on when it has said it of all."""
+        """Note Redis' answer about a channel, and go on when it has answered about all."""
         if (name in self._channels) != (name in self._subscribed):
             self._change(name)  # it is wanted no more, or again
         self._answer(name)
@@ -213,10 +212,10 @@ class StateChanges:
         if not self._unanswered:
             self._is_answered.set()
 
-    # --- what is heard ---
+    # --- what is received ---
 
-    async def _hear(self, connection: AbstractConnection) -> None:
-        heard = 0
+    async def _receive(self, connection: AbstractConnection) -> None:
+        count = 0
         while True:
             answer = await connection.read_response(timeout=inf, push_request=True)
             match answer:
@@ -224,26 +223,21 @@ class StateChanges:
                     self._take(kind, name.decode(), data)
                 case _:
                     self._answer(_PONG)
-            heard += 1
-            if heard % _TURN == 0:
+            count += 1
+            if count % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
     def _take(self, kind: bytes, name: str, data: bytes) -> None:
         channel = self._channels.get(name)
         if kind == b"message" and channel:
-            _tell(channel, data)
+            channel.notify(data)
         elif kind == b"subscribe":
             self._subscribed.add(name)
             if channel and channel.confirmed.is_set():
-                _tell(channel, None)  # it was confirmed to an earlier connection: there was a gap
+                channel.notify(None)  # it was confirmed to an earlier connection: there was a gap
             elif channel:
                 channel.confirmed.set()
             self._confirm(name)
         elif kind == b"unsubscribe":
             self._subscribed.discard(name)
             self._confirm(name)
-
-
-def _tell(channel: _Channel, message: bytes | None) -> None:
-    for listener in list(channel.listeners):
-        listener(message)

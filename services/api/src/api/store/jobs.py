@@ -1,21 +1,15 @@
 """Records, metas and attempts in Redis, as the API reads and writes them: bounded in time."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from api.concurrency import Grouped, in_turns
-from api.errors.types import JobNotFound, ResultsUnavailable
+from api.concurrency import Batcher, yielding
+from api.errors.types import JobNotFound
+from api.store.redis import RedisClient, chunks
 from contracts.records import (
     SUCCESS_STATE,
     UNCONFIRMED_PREFIX,
@@ -35,11 +29,6 @@ from contracts.records import (
     running_key,
     unconfirmed_key,
 )
-
-T = TypeVar("T")
-
-_CONNECTIONS: Final = 50
-_READINESS_KEY: Final = "twinlane:readiness"
 
 _READ_AT_ONCE: Final = 100
 """Snapshots that share a round trip; results may have 64 KiB each."""
@@ -73,39 +62,16 @@ class JobSnapshot:
 
 
 class JobStore:
-    """The API's view of the result backend."""
+    """The API's view of the result backend.
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
-        self.redis = Redis.from_pool(
-            # Blocking: who finds all connections busy waits for one, instead of being refused.
-            BlockingConnectionPool.from_url(
-                url,
-                max_connections=_CONNECTIONS,
-                timeout=timeout_seconds,
-                socket_timeout=timeout_seconds,
-                socket_connect_timeout=timeout_seconds,
-                # Once more at once: a pooled connection does not survive a restart of Redis.
-                retry=Retry(NoBackoff(), 1),
-                health_check_interval=30,
-            )
-        )
-        self._timeout_seconds = timeout_seconds
-        self._read = Grouped(self._read_all, _READ_AT_ONCE)
-        self._create = self.redis.register_script(_CREATE)
+    All methods raise ResultsUnavailable if Redis does not answer in time, or refuses.
+    """
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self.redis.aclose()
-
-    async def ping(self) -> None:
-        """Write something: Redis may be there and yet be full, or read-only.
-
-        Raises:
-            ResultsUnavailable: it is not written in time.
-
-        """
-        async with self._bounded():
-            await self.redis.set(_READINESS_KEY, "1", ex=60)
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis.client
+        self._bounded = redis.bounded
+        self._read = Batcher(self._read_all, _READ_AT_ONCE)
+        self._create = redis.client.register_script(_CREATE)
 
     async def create(self, record: JobRecord) -> bool:
         """Write the record of a new job, until its `expires_at`; return False if there is one."""
@@ -123,14 +89,14 @@ class JobStore:
     async def delete(self, job_ids: Sequence[str]) -> None:
         """Take back the records of jobs that were certainly not published."""
         async with self._bounded():
-            await self.redis.delete(*map(record_key, job_ids))
+            await self._redis.delete(*map(record_key, job_ids))
 
     async def mark_cancelled(self, records: Sequence[JobRecord]) -> None:
         """Leave the mark that nobody wants these jobs any more."""
         now = datetime.now(UTC).isoformat()
-        for chunk in _chunks(records):
-            async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-                async for record in in_turns(chunk):
+        for chunk in chunks(records, _CHUNK):
+            async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+                async for record in yielding(chunk):
                     pipeline.set(cancel_key(record.id), now, nx=True, exat=record.expires_at)
                 await pipeline.execute()
 
@@ -144,9 +110,9 @@ class JobStore:
         self, jobs: Sequence[tuple[JobRecord, int]], status: str, error_type: str, message: str
     ) -> None:
         """End jobs, each with how often it was requeued, that no worker will end."""
-        for chunk in _chunks(jobs):
-            async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
-                async for record, requeues in in_turns(chunk):
+        for chunk in chunks(jobs, _CHUNK):
+            async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
+                async for record, requeues in yielding(chunk):
                     key = meta_key(record.id)
                     meta = end_meta(record.id, status, error_type, message, requeues)
                     pipeline.set(key, meta, nx=True, exat=record.expires_at)
@@ -158,29 +124,29 @@ class JobStore:
     async def mark_confirmed(self, job_or_batch_id: str, expires_at: datetime) -> None:
         """Remember that the broker has all of what an Idempotency-Key stands for."""
         async with self._bounded():
-            await self.redis.set(confirmed_key(job_or_batch_id), "1", exat=expires_at)
+            await self._redis.set(confirmed_key(job_or_batch_id), "1", exat=expires_at)
 
     async def is_confirmed(self, job_or_batch_id: str) -> bool:
-        """Say whether the broker has all of what an Idempotency-Key stands for."""
+        """Return whether the broker has all of what an Idempotency-Key stands for."""
         async with self._bounded():
-            return bool(await self.redis.exists(confirmed_key(job_or_batch_id)))
+            return bool(await self._redis.exists(confirmed_key(job_or_batch_id)))
 
     async def mark_unconfirmed(self, records: Sequence[JobRecord]) -> None:
         """Remember, over a restart too, that somebody has to find out whether jobs were queued."""
-        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+        async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
             for record in records:
                 pipeline.set(unconfirmed_key(record.id), "1", exat=record.expires_at)
             await pipeline.execute()
 
-    async def mark_settled(self, job_id: str) -> None:
-        """Forget that."""
+    async def clear_unconfirmed(self, job_id: str) -> None:
+        """Forget that somebody has to find out: it is known, or it does not matter any more."""
         async with self._bounded():
-            await self.redis.delete(unconfirmed_key(job_id))
+            await self._redis.delete(unconfirmed_key(job_id))
 
     async def unconfirmed_ids(self) -> list[str]:
         """Return the ids of jobs of which nobody knows whether they were queued."""
         async with self._bounded():
-            keys = [key async for key in self.redis.scan_iter(f"{UNCONFIRMED_PREFIX}*", 10_000)]
+            keys = [key async for key in self._redis.scan_iter(f"{UNCONFIRMED_PREFIX}*", 10_000)]
         return [key.decode().removeprefix(UNCONFIRMED_PREFIX) for key in keys]
 
     async def snapshot(self, job_id: str) -> JobSnapshot:
@@ -196,7 +162,7 @@ class JobStore:
                 raise JobNotFound(job_id)
             record = JobRecord.model_validate_json(raw_record)
             keys = _meta_keys(record)[:-2]
-            raw_earlier = await self.redis.mget(keys) if keys else []
+            raw_earlier = await self._redis.mget(keys) if keys else []
         attempts = _distinct(map(Attempt.model_validate_json, raw_attempts))
         snapshot = _snapshot(record, [*raw_earlier, *raw_last], attempts, int(requeues or 0))
         return replace(snapshot, cancel_requested_at=_time(cancel))
@@ -204,7 +170,7 @@ class JobStore:
     async def _read_all(self, job_ids: Sequence[str]) -> list[tuple[list[Any], list[bytes]]]:
         """Return what Redis has under the keys of each job, in one round trip."""
         keys = [_state_keys(job_id) for job_id in job_ids]
-        async with self._bounded(), self.redis.pipeline(transaction=False) as pipeline:
+        async with self._bounded(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.mget(list(chain.from_iterable(keys)))
             for job_id in job_ids:
                 pipeline.lrange(attempts_key(job_id), 0, -1)
@@ -215,42 +181,22 @@ class JobStore:
 
     async def snapshots(self, job_ids: Sequence[str]) -> AsyncIterator[JobSnapshot]:
         """Yield many jobs as they are now, without their attempts; expired ones are left out."""
-        for chunk in _chunks(job_ids):
+        for chunk in chunks(job_ids, _CHUNK):
             async with self._bounded():
-                raw_records = await self.redis.mget(map(record_key, chunk))
+                raw_records = await self._redis.mget(map(record_key, chunk))
                 records = [
-                    JobRecord.model_validate_json(raw) async for raw in in_turns(raw_records) if raw
+                    JobRecord.model_validate_json(raw) async for raw in yielding(raw_records) if raw
                 ]
                 keys = [
                     key
                     for record in records
                     for key in (requeues_key(record.id), *_meta_keys(record))
                 ]
-                raw = iter(await self.redis.mget(keys) if keys else [])
-            async for record in in_turns(records):
+                raw = iter(await self._redis.mget(keys) if keys else [])
+            async for record in yielding(records):
                 requeues = int(next(raw) or 0)
                 raw_metas = [next(raw) for _ in _meta_keys(record)]
                 yield _snapshot(record, raw_metas, [], requeues)
-
-    def _bounded(self) -> AbstractAsyncContextManager[None]:
-        return bounded(self._timeout_seconds)
-
-
-@asynccontextmanager
-async def bounded(seconds: float) -> AsyncIterator[None]:
-    """Use Redis for so long.
-
-    Raises:
-        ResultsUnavailable: it does not answer in time, or refuses.
-
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as exc:
-        raise ResultsUnavailable("Redis did not answer in time.") from exc
-    except (RedisError, OSError) as exc:
-        raise ResultsUnavailable(f"Redis can't be used: {exc}.") from exc
 
 
 def _writes(records: Iterable[JobRecord]) -> Iterator[tuple[list[str], list[str | int]]]:
@@ -270,12 +216,8 @@ def _writes(records: Iterable[JobRecord]) -> Iterator[tuple[list[str], list[str 
         yield keys, arguments
 
 
-def _meta(raw: bytes | str | None) -> Meta | None:
-    return None if raw is None else Meta.model_validate_json(raw)
-
-
 def _distinct(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Leave out what was said twice of one attempt, say by who lost Redis' first answer."""
+    """Leave out attempts that were appended twice, say because Redis' first answer was lost."""
     return list({(attempt.task, attempt.started_at): attempt for attempt in attempts}.values())
 
 
@@ -301,7 +243,7 @@ def _snapshot(
     attempts: list[Attempt],
     requeues: int,
 ) -> JobSnapshot:
-    metas = [_meta(raw) for raw in raw_metas]
+    metas = [read_meta(raw) for raw in raw_metas]
     tasks = [TaskMetas(*pair) for pair in zip(metas[::2], metas[1::2], strict=True)]
     end = tasks[-1].end
     return JobSnapshot(
@@ -317,6 +259,11 @@ def _time(raw: bytes | None) -> datetime | None:
     return None if raw is None else datetime.fromisoformat(raw.decode())
 
 
+def read_meta(raw: bytes | str | None) -> Meta | None:
+    """Return what Redis has under the key of a meta; None if there is nothing."""
+    return None if raw is None else Meta.model_validate_json(raw)
+
+
 def end_meta(task_id: str, status: str, error_type: str, message: str, requeues: int) -> str:
     """Return what Celery's backend would have written."""
     error = {"exc_type": error_type, "exc_message": [message], "exc_module": "contracts.errors"}
@@ -330,7 +277,3 @@ def end_meta(task_id: str, status: str, error_type: str, message: str, requeues:
         "requeues": requeues,
     }
     return json.dumps(meta)
-
-
-def _chunks(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from api.batches.intake import SubmittedBatch
 from api.batches.states import BatchStatus
-from api.concurrency import in_turns
+from api.concurrency import yielding
 from api.errors.rendering import problem_body
 from api.errors.types import ApiError, OutcomeUnknown
 from api.web.job_view import POLL_AGAIN_SECONDS
@@ -88,7 +88,7 @@ async def accepted_response(
     content = _ACCEPTED.dump_json(view, exclude_none=True, exclude={"items"})
     outcomes = [
         _outcome(record.id, index, batch.refusals.get(index))
-        async for index in in_turns(range(batch.total))
+        async for index in yielding(range(batch.total))
     ]
     has_ended = status is not None and status.state.is_terminal
     content = _with_list(content, "items", outcomes)
@@ -112,7 +112,7 @@ async def batch_response(status: BatchStatus, status_code: int, *, list_jobs: bo
     if list_jobs:
         jobs = [
             f'{{"id":"{job.id}","task":"{job.task}","state":"{job.state}"}}'.encode()
-            async for job in in_turns(status.jobs)
+            async for job in yielding(status.jobs)
         ]
         content = _with_list(content, "jobs", jobs)
     return _response(content, status_code, {}, has_ended=status.state.is_terminal)

@@ -6,33 +6,14 @@ remembers the key, in every process and for as long as the job is known.
 
 import hashlib
 import uuid
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request, Response
 
 from api.auth.access import caller_name
-from api.errors.types import IdempotencyKeyReused
+from api.jobs.keyed_submission import Identity
 
 _KEYS: Final = uuid.UUID("9c5b7d0e-4d0b-4a37-8f3f-5d1b0c6d2a90")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The id that a keyed submission has, and a fingerprint of what it asks for."""
-
-    id: str
-    fingerprint: str
-
-    def check(self, fingerprint: str | None) -> None:
-        """Compare with what the key was first used for.
-
-        Raises:
-            IdempotencyKeyReused: that was something else.
-
-        """
-        if fingerprint != self.fingerprint:
-            raise IdempotencyKeyReused(self.id)
 
 
 class IdempotencyKey:

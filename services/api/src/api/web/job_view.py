@@ -1,6 +1,5 @@
-"""A job as `/v1` shows it, and how clients are kept waiting for one."""
+"""A job as `/v1` shows it."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -8,8 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from api.store.changes import StateChanges
-from api.store.jobs import JobSnapshot, JobStore
+from api.store.jobs import JobSnapshot
 from contracts.implementation import RESULT_ARTIFACT, STORED_RESULT
 from contracts.records import Attempt, Failure, JobRecord, JobState, JobStatus, Progress
 
@@ -83,34 +81,6 @@ def job_response(
 def is_stored_result(result: object) -> bool:
     """Say whether Redis holds only a reference, the result being the artifact `result.json`."""
     return isinstance(result, dict) and result.get(STORED_RESULT) == RESULT_ARTIFACT
-
-
-async def wait_for_change(
-    store: JobStore, changes: StateChanges, job_id: str, seconds: float, *, until_terminal: bool
-) -> JobSnapshot:
-    """Return the job once it is terminal, has changed (unless `until_terminal`), or time is up.
-
-    Raises:
-        JobNotFound: it has no record.
-
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    first = await store.snapshot(job_id)
-    if first.status.state.is_terminal or seconds <= 0:
-        return first
-    async with changes.watch([stage.id for stage in first.record.stages]) as changed:
-        while True:
-            changed.clear()
-            snapshot = await store.snapshot(job_id)
-            differs = snapshot.status != first.status and not until_terminal
-            if differs or snapshot.status.state.is_terminal:
-                return snapshot
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await changed.wait()
-            except TimeoutError:
-                return snapshot
 
 
 def _view(snapshot: JobSnapshot) -> JobView:

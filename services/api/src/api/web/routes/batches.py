@@ -23,12 +23,13 @@ from api.errors.types import (
     InvalidRequest,
     ResultsUnavailable,
 )
+from api.jobs.admission import MAX_DELAY, find_task, resolve_run_at
+from api.jobs.keyed_submission import Identity
 from api.jobs.submission import Submission
 from api.web.batch_body import check_length, counted, pieces, slices
 from api.web.batch_view import BatchAccepted, BatchView, accepted_response, batch_response
-from api.web.idempotency import Idempotency, Idempotent, Identity
+from api.web.idempotency import Idempotency, Idempotent
 from api.web.parameters import MAX_WAIT_SECONDS, preferred_wait_seconds
-from api.web.routes.tasks import MAX_DELAY, find_task, resolve_run_at
 from contracts.tasks import CATALOGUE
 
 _ERRORS_SHOWN: Final = 5

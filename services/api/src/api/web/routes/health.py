@@ -56,7 +56,7 @@ async def ready(components: Uses, response: Response) -> Readiness:
     publisher = components.publisher
     broker, results, storage = await asyncio.gather(
         _check(publisher.ready(publisher.deadline())),
-        _check(components.store.ping()),
+        _check(components.redis.ping()),
         _check(_reach(components.storage)),
     )
     everything = all(dependency.ready for dependency in (broker, results, storage))

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
@@ -12,18 +12,16 @@ from api.auth.api_keys import Scope
 from api.auth.scopes import needs
 from api.components import Components, Uses
 from api.errors.openapi import BODY_ERRORS, SUBMIT_ERRORS, responses
-from api.errors.types import InvalidField, InvalidRequest, TaskNotFound
-from api.jobs.admission import REFUSALS
+from api.errors.types import TaskNotFound
+from api.jobs.admission import MAX_DELAY, REFUSALS, find_task, resolve_run_at
 from api.jobs.submission import Submission
-from api.jobs.waiting import Awaited, submit_and_wait
+from api.jobs.waiting import WaitOutcome, submit_and_wait
 from api.web.fast_path import fast_path
 from api.web.idempotency import Keyed, replayed_header
 from api.web.job_view import JobView, job_response, job_view, new_job_view
 from api.web.parameters import preferred_wait_seconds
 from contracts.schemas import Args
 from contracts.tasks import RetryPolicy, TaskSpec
-
-MAX_DELAY = timedelta(days=365)
 
 
 class RetryPolicyView(BaseModel):
@@ -102,43 +100,6 @@ def create_router(catalogue: Mapping[str, TaskSpec[Any, Any]]) -> APIRouter:
     return router
 
 
-def find_task(catalogue: Mapping[str, TaskSpec[Any, Any]], name: str) -> TaskSpec[Any, Any]:
-    """Return a task of the catalogue.
-
-    Raises:
-        TaskNotFound: there is none of that name.
-
-    """
-    spec = catalogue.get(name)
-    if spec is None:
-        raise TaskNotFound(name, catalogue)
-    return spec
-
-
-def resolve_run_at(run_at: datetime | None, delay_seconds: float | None) -> datetime | None:
-    """Return when a job is due, from at most one of both.
-
-    Raises:
-        InvalidRequest: both are given, or it is too far away.
-
-    """
-    now = datetime.now(UTC)
-    if run_at is not None and delay_seconds is not None:
-        raise InvalidRequest(
-            [
-                InvalidField(
-                    field="delay", value=delay_seconds, rule="give delay or run_at, not both"
-                )
-            ]
-        )
-    if delay_seconds:
-        return now + timedelta(seconds=delay_seconds)
-    if run_at is not None and run_at > now + MAX_DELAY:
-        rule = f"must be within the next {MAX_DELAY.days} days"
-        raise InvalidRequest([InvalidField(field="run_at", value=run_at.isoformat(), rule=rule)])
-    return run_at
-
-
 async def submit_options(
     delay: Annotated[
         float | None,
@@ -180,7 +141,7 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Respon
                 options.wait_seconds,
             )
         else:
-            awaited = Awaited(await components.submitter.submit(submission), None)
+            awaited = WaitOutcome(await components.submitter.submit(submission), None)
         return await _answer(components, awaited, options.wait_seconds)
 
     if not any(field.is_required() for field in spec.args.model_fields.values()):
@@ -188,7 +149,7 @@ def _submit_endpoint(spec: TaskSpec[Any, Any]) -> Callable[..., Awaitable[Respon
     return submit
 
 
-async def _answer(components: Components, awaited: Awaited, wait_seconds: int) -> Response:
+async def _answer(components: Components, awaited: WaitOutcome, wait_seconds: int) -> Response:
     """Show a job as it was accepted, or as it ended when the client preferred to wait."""
     accepted, snapshot = awaited
     record = accepted.record
