@@ -22,18 +22,15 @@ from kombu.serialization import dumps
 from redis import Redis
 
 from benchmarks.processes import cpu_seconds
-from contracts.lanes import JOBS, declare_topology
-from contracts.records import (
-    FAILURE_STATE,
-    REVOKED_STATE,
-    SUCCESS_STATE,
-    meta_key,
-    new_record,
-)
-from contracts.schemas import Args
-from contracts.tasks import TaskSpec
-from contracts.wire import PERSISTENT, JobMessage, build_message, create_celery
+from contracts.celery_app import create_celery
+from contracts.keys import meta_key
+from contracts.messages import PERSISTENT, JobMessage, build_message
+from contracts.records import new_record
+from contracts.states import FAILURE_STATE, REVOKED_STATE, SUCCESS_STATE
+from contracts.topology import JOBS, declare_topology
 from integration.place import Place
+from twinlane_sdk.task_spec import Args, TaskSpec
+from twinlane_tasks.catalogue import bundled_tasks
 
 A = TypeVar("A", bound=Args)
 
@@ -141,12 +138,13 @@ def publish(broker_url: str, exchange: str, key: str, messages: Iterable[JobMess
 
 def publish_jobs(place: Place, spec: TaskSpec[A, Any], args: A, count: int) -> list[str]:
     """Queue jobs of ours, without their records; return the keys of their results to be."""
-    app = create_celery(place.settings())
+    catalogue = bundled_tasks()
+    app = create_celery(place.settings(), catalogue)
     with app.connection_for_write() as connection:
         declare_topology(connection)
     record = new_record(spec, args, job_id=str(uuid.uuid4()), ttl_seconds=_LIFETIME_SECONDS)
     ids = new_ids(count)
-    messages = copies(build_message(app, record), ids)
+    messages = copies(build_message(app, catalogue, record), ids)
     publish(place.broker_url, JOBS.name, spec.lane.queue_name, messages)
     return [meta_key(job_id) for job_id in ids]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import httpx2
 
 from benchmarks.processes import running
-from contracts.lanes import Lane
 from integration.place import Place
 from local_stack.ports import free_ports
 from local_stack.programs import Program, basic_env
+from twinlane_sdk.lanes import Lane
 
 
 @dataclass(frozen=True)

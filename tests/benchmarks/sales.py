@@ -17,9 +17,9 @@ from typing import Final, cast
 import duckdb
 
 from benchmarks.peers.cost import report
-from contracts.implementation import Job
-from contracts.schemas import ProcessCsvArgs
 from contracts.storage import open_storage, upload_key
+from twinlane_sdk.job import Job
+from twinlane_tasks.csv import ProcessCsvArgs
 from worker_cpu.settings import WorkerCpuSettings
 from worker_cpu.tasks import CpuTasks
 

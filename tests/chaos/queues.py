@@ -1,8 +1,8 @@
 """A lane's queue as something that can be full, or gone."""
 
-from contracts.lanes import Lane
 from integration.broker import Broker
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 
 class LaneQueue:

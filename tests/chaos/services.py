@@ -12,11 +12,11 @@ from typing import Final
 import httpx2
 
 from chaos.victims import Victim
-from contracts.lanes import Lane
 from integration.place import Place
 from local_stack.ports import free_ports
 from local_stack.programs import basic_env, kill_group, tethered
 from servers import children_of, eventually
+from twinlane_sdk.lanes import Lane
 
 _LANE_WORKER: Final = Path(__file__).parents[1] / "integration" / "lane_worker.py"
 _READY_WITHIN_SECONDS: Final = 90

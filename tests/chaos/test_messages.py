@@ -19,14 +19,15 @@ from chaos.queues import LaneQueue
 from chaos.reliability import Measured
 from chaos.scene import Gate, add, ended, fetch, succeeded, wait_for
 from chaos.services import ApiService, BeatingService, cpu_worker, obedient_worker, together
-from contracts.lanes import DEAD_LETTERS, Lane
-from contracts.records import new_record, record_key
-from contracts.schemas import FetchUrlArgs
-from contracts.tasks import FETCH_URL
+from contracts.keys import record_key
+from contracts.records import new_record
+from contracts.topology import DEAD_LETTERS
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place
 from servers import eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.http import FETCH_URL, FetchUrlArgs
 
 VISIBLE_WITHIN_SECONDS = 5.0
 MACHINE_SLACK_SECONDS = 5.0

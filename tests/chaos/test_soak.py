@@ -23,10 +23,10 @@ from chaos.queues import LaneQueue
 from chaos.reliability import Measured
 from chaos.services import ApiService, cpu_worker, io_worker, together
 from chaos.workload import MONTHS, REGION, Batch, Submittable, Work, Workload
-from contracts.lanes import Lane
 from e2e.client import TERMINAL, Json
 from integration.broker import Broker
 from integration.place import Place
+from twinlane_sdk.lanes import Lane
 
 SECONDS: Final = int(os.environ.get("CHAOS_SOAK_SECONDS") or 300)
 CLIENTS: Final = 20

@@ -20,11 +20,11 @@ from chaos.queues import LaneQueue
 from chaos.reliability import Measured
 from chaos.scene import add, ended, succeeded
 from chaos.services import ApiService, cpu_worker
-from contracts.lanes import Lane
 from integration.broker import Broker
 from integration.place import Place
 from integration.proxy import Proxy, Towards
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 PROMISED_SECONDS: Final = 2.0
 SLACK_SECONDS: Final = 0.5

@@ -16,7 +16,7 @@ from chaos.client import Client
 from chaos.reliability import Measured
 from chaos.scene import add, fetch, succeeded
 from chaos.services import ApiService, Service, cpu_worker, io_worker, together
-from contracts.lanes import DEAD_LETTERS
+from contracts.topology import DEAD_LETTERS
 from integration.broker import Broker
 from integration.place import Place
 

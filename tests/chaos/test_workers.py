@@ -26,12 +26,13 @@ from chaos.services import (
     obedient_worker,
     together,
 )
-from contracts.lanes import DEAD_LETTERS, DELIVERY_LIMIT, Lane
+from contracts.topology import DEAD_LETTERS, DELIVERY_LIMIT
 from e2e.client import TERMINAL
 from integration.broker import Broker
 from integration.place import Place
 from integration.proxy import Proxy
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 POISON: Final = -1  # lane_worker.py
 STUBBORN: Final = -3

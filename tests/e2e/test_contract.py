@@ -26,6 +26,7 @@ from api.settings import ApiSettings
 from e2e.client import Api, Json, key_headers, unique
 from e2e.conftest import Stack
 from servers import eventually
+from twinlane_tasks.catalogue import bundled_tasks
 
 EXAMPLES: Final = 20
 """Random requests for each operation, on top of those for its boundaries: about 1,800 in all."""
@@ -59,7 +60,9 @@ def document() -> schemathesis.BaseSchema:
         "with-security-parameters": False,  # the session has the key, if there are any
     }
     config = schemathesis.Config.from_dict({"generation": generation})
-    return schemathesis.openapi.from_dict(create_app(settings).openapi(), config=config)
+    return schemathesis.openapi.from_dict(
+        create_app(settings, bundled_tasks()).openapi(), config=config
+    )
 
 
 contract = document()

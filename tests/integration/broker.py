@@ -9,7 +9,7 @@ import httpx2
 from amqp.exceptions import NotFound
 from kombu import Connection, Message
 
-from contracts.lanes import declare_topology
+from contracts.topology import declare_topology
 from integration.place import Place
 from servers import eventually
 

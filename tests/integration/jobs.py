@@ -9,27 +9,25 @@ from kombu import Connection
 
 from beat.records import JobRecords
 from beat.submission import Submitter
-from contracts.records import (
-    Attempt,
-    JobRecord,
-    JobState,
-    JobStatus,
-    Meta,
-    TaskMetas,
+from contracts.celery_app import create_celery
+from contracts.keys import (
     attempts_key,
     cancel_key,
     confirmed_key,
-    derive_status,
     meta_key,
     record_key,
     requeues_key,
     running_key,
     unconfirmed_key,
 )
-from contracts.tasks import TaskSpec
-from contracts.wire import JobMessage, build_message, create_celery
+from contracts.messages import JobMessage, build_message
+from contracts.records import Attempt, JobRecord, Meta, StageMetas
+from contracts.states import JobState
+from contracts.status import JobStatus, derive_status
 from integration.place import Place
 from servers import eventually
+from twinlane_sdk.task_spec import TaskSpec
+from twinlane_tasks.catalogue import bundled_tasks
 
 
 class Jobs:
@@ -37,9 +35,10 @@ class Jobs:
 
     def __init__(self, place: Place) -> None:
         settings = place.settings()
-        self.celery = create_celery(settings)
+        self.catalogue = bundled_tasks()
+        self.celery = create_celery(settings, self.catalogue)
         records = JobRecords(place.result_url)
-        self.submitter = Submitter(self.celery, records, settings.job_ttl_seconds)
+        self.submitter = Submitter(self.celery, self.catalogue, records, settings.job_ttl_seconds)
         self.redis = redis.Redis.from_url(place.result_url)
 
     def submit(self, spec: TaskSpec[Any, Any], **fields: Any) -> str:  # noqa: ANN401 - a task's arguments
@@ -69,7 +68,7 @@ class Jobs:
             )
 
     def message(self, record: JobRecord) -> JobMessage:
-        return build_message(self.celery, record)
+        return build_message(self.celery, self.catalogue, record)
 
     def ids(self) -> set[str]:
         """Return the ids of all jobs that have a record."""
@@ -94,7 +93,7 @@ class Jobs:
     def status(self, job_id: str) -> JobStatus:
         record = self.record(job_id)
         tasks = [
-            TaskMetas(self._meta(meta_key(stage.id)), self._meta(running_key(stage.id)))
+            StageMetas(self._meta(meta_key(stage.id)), self._meta(running_key(stage.id)))
             for stage in record.stages
         ]
         requeues = int(self._get(requeues_key(job_id)) or 0)

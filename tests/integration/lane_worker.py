@@ -18,32 +18,28 @@ from urllib.parse import urlsplit
 from celery.exceptions import SoftTimeLimitExceeded
 from obstore.exceptions import GenericError
 
-from contracts.errors import RejectedError, RetryableError
-from contracts.implementation import Job, implement
-from contracts.lanes import Lane
 from contracts.logs import configure_logging
-from contracts.schemas import (
-    FetchUrlArgs,
-    FetchUrlResult,
+from contracts.settings import SharedSettings
+from contracts.storage import open_storage
+from twinlane_sdk.errors import RejectedError, RetryableError
+from twinlane_sdk.implementation import Implementation
+from twinlane_sdk.job import Job
+from twinlane_sdk.lanes import Lane
+from twinlane_sdk.retry_policy import RetryPolicy
+from twinlane_tasks.catalogue import bundled_tasks
+from twinlane_tasks.http import FETCH_URL, FetchUrlArgs, FetchUrlResult
+from twinlane_tasks.reports import (
+    RENDER_REPORT,
+    SEND_REPORT,
     RenderReportArgs,
     RenderReportResult,
     SendReportArgs,
     SendReportResult,
-    SumArgs,
-    SumResult,
 )
-from contracts.settings import SharedSettings
-from contracts.storage import open_storage
-from contracts.tasks import (
-    CATALOGUE,
-    FETCH_URL,
-    RENDER_REPORT,
-    SEND_REPORT,
-    SUM_NUMBERS,
-    RetryPolicy,
-)
-from contracts.wire import create_celery
-from contracts.worker import run_worker
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs, SumResult
+from worker_runtime.app import create_worker_app
+from worker_runtime.executor import implement
+from worker_runtime.worker import run_worker
 
 POISON = -1
 """A sum of it kills the process that computes it."""
@@ -165,7 +161,8 @@ def main() -> int:
     lane = Lane(sys.argv[1])
     settings = LaneWorkerSettings()
     configure_logging(f"worker-{lane}", settings.log_level)
-    app = create_celery(settings)
+    catalogue = bundled_tasks()
+    app = create_worker_app(settings, catalogue)
     storage = open_storage(settings.storage_url)
     tasks = Tasks(settings.gates)
     functions: dict[str, Any] = {
@@ -174,11 +171,12 @@ def main() -> int:
         RENDER_REPORT.name: tasks.render_report,
         SEND_REPORT.name: tasks.send_report,
     }
-    for spec in CATALOGUE.values():
+    for spec in catalogue.values():
         if spec.lane == lane:
             deadline = timedelta(seconds=settings.deadline_seconds or 0) or spec.deadline
             impatient = replace(spec, retry=_IMPATIENT, deadline=deadline)
-            implement(app, impatient, functions.get(spec.name, _nothing), storage)
+            function = functions.get(spec.name, _nothing)
+            implement(app, Implementation(impatient, function), storage)
     pool = {Lane.IO: "threads", Lane.CPU: "prefork"}[lane]
     return run_worker(
         app,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx2
 
-from contracts.lanes import Lane
 from integration.place import Place
 from local_stack.ports import free_ports
 from local_stack.programs import basic_env, tethered
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 _LANE_WORKER = Path(__file__).with_name("lane_worker.py")
 _READY_WITHIN_SECONDS = 60

@@ -12,14 +12,16 @@ from pydantic import ValidationError
 from beat.schedule import create_schedule, month_before, newest_tick
 from beat.scheduler import JobScheduler
 from beat.submission import tick_id
-from contracts.records import JobState, confirmed_key
-from contracts.tasks import PURGE_FILES, SEND_REPORT
+from contracts.keys import confirmed_key
+from contracts.states import JobState
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.place import Place
 from integration.proxy import Proxy
 from integration.services import run_beat
 from servers import eventually
+from twinlane_tasks.reports import SEND_REPORT
+from twinlane_tasks.upkeep import PURGE_FILES
 
 TICK = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)
 

@@ -11,16 +11,14 @@ import pytest
 from amqp.exceptions import AccessRefused
 from kombu import Connection, Queue
 
-from contracts.lanes import (
+from contracts.topology import (
     DEAD_LETTER_NOTICES,
     DEAD_LETTERS,
     LANE_QUEUES,
-    Lane,
     MissingTopologyError,
     declare_topology,
     lane_queue,
 )
-from contracts.tasks import FETCH_URL
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place
@@ -28,6 +26,8 @@ from integration.services import run_api, run_lane_worker
 from integration.stack_broker import StackBroker, run_stack_broker
 from local_stack.private_servers import SERVICE_USERS
 from servers import Redis, eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.http import FETCH_URL
 
 OWN = {
     "api": (DEAD_LETTERS, DEAD_LETTER_NOTICES),

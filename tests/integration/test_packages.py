@@ -20,12 +20,31 @@ for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
 print(*sorted(found.name for found in importlib.metadata.distributions()))
 """
 
+WORK = {"celery", "fastapi", "obstore", "redis", "twinlane-contracts", "twinlane-worker-runtime"}
 WITHOUT = {
-    "contracts": {"twinlane-api", "twinlane-worker-io", "fastapi", "duckdb"},
-    "api": {"twinlane-beat", "twinlane-worker-io", "twinlane-worker-cpu", "duckdb", "matplotlib"},
-    "beat": {"twinlane-api", "twinlane-worker-io", "twinlane-worker-cpu", "fastapi", "duckdb"},
+    "sdk": {*WORK, "pydantic-settings", "twinlane-tasks"},
+    "tasks": WORK,
+    "contracts": {"twinlane-api", "twinlane-tasks", "twinlane-worker-io", "fastapi", "duckdb"},
+    "worker-runtime": {"twinlane-api", "twinlane-tasks", "fastapi", "duckdb"},
+    "api": {
+        "twinlane-beat",
+        "twinlane-worker-runtime",
+        "twinlane-worker-io",
+        "twinlane-worker-cpu",
+        "duckdb",
+        "matplotlib",
+    },
+    "beat": {
+        "twinlane-api",
+        "twinlane-worker-runtime",
+        "twinlane-worker-io",
+        "twinlane-worker-cpu",
+        "fastapi",
+        "duckdb",
+    },
     "worker-io": {"twinlane-api", "twinlane-worker-cpu", "fastapi", "duckdb"},
     "worker-cpu": {"twinlane-api", "twinlane-worker-io", "fastapi", "uvicorn"},
+    "local": {"testcontainers"},
 }
 
 
@@ -43,7 +62,8 @@ def run_alone(service: str) -> subprocess.CompletedProcess[str]:
     """Import every module of a service where nothing but its own dependencies is installed."""
     uv = [find_uv(), "run", "--project", str(ROOT), "--package", f"twinlane-{service}"]
     options = ["--isolated", "--no-dev", "--frozen", "--quiet", "--python", sys.executable]
-    program = ["python", "-I", "-c", PROGRAM, service.replace("-", "_")]
+    module = {"sdk": "twinlane_sdk", "tasks": "twinlane_tasks", "local": "local_stack"}
+    program = ["python", "-I", "-c", PROGRAM, module.get(service, service.replace("-", "_"))]
     configured = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
     env = basic_env(**configured)
 

@@ -16,9 +16,10 @@ import pytest
 from amqp.exceptions import PreconditionFailed
 from kombu import Message
 
-from contracts.lanes import DELIVERY_LIMIT, Lane
+from contracts.topology import DELIVERY_LIMIT
 from integration.broker import Broker, headers_of
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 RECORDED: Final = Path(__file__).parents[2] / "deploy/rabbitmq/definitions/1-topology.json"
 DEAD_QUEUES = ["jobs.dead", "jobs.dead.notices"]

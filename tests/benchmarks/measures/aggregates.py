@@ -15,7 +15,7 @@ from benchmarks.measure import Curves, Measure, Outcome, Row, Table, at_most
 from benchmarks.rounds import in_turn
 from benchmarks.sales import cpu_tasks, process, silent_job
 from benchmarks.samples import Sample
-from contracts.schemas import AggregateSalesArgs
+from twinlane_tasks.sales import AggregateSalesArgs
 from worker_cpu.tasks import CpuTasks
 
 _YEARS: Final = range(2025, 2035)

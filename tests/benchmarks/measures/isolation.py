@@ -22,12 +22,12 @@ from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample, percentile
 from benchmarks.systems import CELERY
 from benchmarks.upstream import slow_upstream
-from contracts.lanes import Lane
-from contracts.records import meta_key
+from contracts.keys import meta_key
 from integration.place import Place
 from local_stack.programs import autogroup
 from local_stack.service_programs import NICENESS
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 _RATE: Final = 40
 """Quick jobs a second."""

@@ -16,8 +16,8 @@ from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample
 from benchmarks.systems import CELERY
 from benchmarks.upstream import slow_upstream
-from contracts.lanes import Lane
-from contracts.records import meta_key
+from contracts.keys import meta_key
+from twinlane_sdk.lanes import Lane
 
 _CALLS: Final = 1_000
 _QUICK_CALLS: Final = 200

@@ -10,8 +10,8 @@ from benchmarks.measure import Measure, Outcome, Row, Table, at_least
 from benchmarks.ours import our_api, our_workers
 from benchmarks.rounds import in_turn
 from benchmarks.samples import RATIO, Sample
-from contracts.lanes import Lane
 from servers import run_httpbin
+from twinlane_sdk.lanes import Lane
 
 _CALLS: Final = 10
 _DELAY_SECONDS: Final = 3

@@ -14,10 +14,10 @@ from benchmarks.ours import our_workers
 from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample
 from benchmarks.upstream import slow_upstream
-from contracts.lanes import Lane
-from contracts.schemas import FetchUrlArgs, PurgeFilesArgs
-from contracts.tasks import FETCH_URL, PURGE_FILES
 from integration.place import Place
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.http import FETCH_URL, FetchUrlArgs
+from twinlane_tasks.upkeep import PURGE_FILES, PurgeFilesArgs
 
 _SERVICES: Final = (1, 2, 4)
 _MOST_SERVICE_ROUNDS: Final = 2

@@ -31,10 +31,10 @@ from benchmarks.peer_workers import (
 from benchmarks.rounds import in_turn
 from benchmarks.samples import Sample
 from benchmarks.systems import CELERY, DRAMATIQ, TASKIQ
-from contracts.lanes import Lane
-from contracts.schemas import PurgeFilesArgs, SumArgs
-from contracts.tasks import PURGE_FILES, SUM_NUMBERS
 from integration.place import Place
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs
+from twinlane_tasks.upkeep import PURGE_FILES, PurgeFilesArgs
 
 _GOAL: Final = 0.95
 _THREADS: Final = 128

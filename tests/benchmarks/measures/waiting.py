@@ -24,8 +24,8 @@ from benchmarks.systems import (
     TASKIQ_DURABILITY,
     durability_table,
 )
-from contracts.lanes import Lane
 from integration.place import Place
+from twinlane_sdk.lanes import Lane
 
 _SUM: Final = {"a": 2, "b": 3}
 _SECONDS: Final = 8

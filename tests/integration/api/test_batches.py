@@ -10,8 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.lanes import Lane
-from contracts.records import BATCH_HEADER, JobState, ends_channel
+from contracts.keys import ends_channel
+from contracts.messages import BATCH_HEADER
+from contracts.states import JobState
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.lane_worker import NO_SALES
@@ -19,6 +20,7 @@ from integration.place import Place, new_place
 from integration.proxy import Proxy
 from integration.services import run_api, run_lane_worker
 from servers import RabbitMQ, Redis, eventually
+from twinlane_sdk.lanes import Lane
 
 BATCHES = "/v1/batches"
 NDJSON = {"Content-Type": "application/x-ndjson"}

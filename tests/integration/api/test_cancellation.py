@@ -6,13 +6,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.lanes import Lane
-from contracts.tasks import FETCH_URL
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place
 from integration.services import run_api, run_lane_worker
 from servers import eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.http import FETCH_URL
 
 HOSTS = "waits.test,answers.test,fails-before.test,breaks.test"
 

@@ -13,15 +13,20 @@ from amqp.exceptions import MessageNacked
 
 from api.dead_letters.message import RequeuedMessage
 from api.dead_letters.queue import DeadLetterQueue
-from contracts.lanes import DELIVERY_LIMIT, Lane
-from contracts.records import JobState, record_key
-from contracts.tasks import FETCH_URL, SEND_REPORT, SUM_NUMBERS
+from contracts.keys import record_key
+from contracts.states import JobState
+from contracts.topology import DELIVERY_LIMIT
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.place import Place, new_place
 from integration.proxy import Proxy
 from integration.services import run_api, run_lane_worker
 from servers import RabbitMQ, Redis, eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.catalogue import bundled_tasks
+from twinlane_tasks.http import FETCH_URL
+from twinlane_tasks.reports import SEND_REPORT
+from twinlane_tasks.sums import SUM_NUMBERS
 
 LETTERS = "/v1/dead-letters"
 READINGS = 1_000
@@ -477,7 +482,7 @@ async def test_crash_between_publishing_and_deleting_leaves_both_and_loses_nothi
     with Proxy(place.broker_url) as proxy:
         async with DeadLetterQueue(proxy.url, BROKER_SECONDS).hold() as hold:
             (letter,) = hold.letters
-            await hold.publish(RequeuedMessage.of(letter, job_id, 1))
+            await hold.publish(RequeuedMessage.of(bundled_tasks(), letter, job_id, 1))
             proxy.cut()
     assert broker.ready("jobs.io") == 1
     (left,) = await asyncio.to_thread(letters, api)

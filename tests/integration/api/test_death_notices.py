@@ -7,9 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.lanes import DELIVERY_LIMIT, Lane
-from contracts.records import JobState, JobStatus, requeues_key
-from contracts.tasks import FETCH_URL, SEND_REPORT, SUM_NUMBERS
+from contracts.keys import requeues_key
+from contracts.states import JobState
+from contracts.status import JobStatus
+from contracts.topology import DELIVERY_LIMIT
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.lane_worker import POISON
@@ -17,6 +18,10 @@ from integration.place import Place
 from integration.proxy import Proxy
 from integration.services import run_api, run_lane_worker
 from servers import eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.http import FETCH_URL
+from twinlane_tasks.reports import SEND_REPORT
+from twinlane_tasks.sums import SUM_NUMBERS
 
 PROMISED_SECONDS = 5
 FAR_AWAY = "http://answers.test/"

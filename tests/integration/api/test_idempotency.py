@@ -8,12 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.lanes import Lane
-from contracts.records import confirmed_key
+from contracts.keys import confirmed_key
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place
 from integration.services import run_api
+from twinlane_sdk.lanes import Lane
 
 QUEUE = Lane.CPU.queue_name
 SUM = "/v1/tasks/cpu.sum_numbers/jobs"

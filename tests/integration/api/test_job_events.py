@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.lanes import Lane
 from integration.broker import Broker
 from integration.place import Place
 from integration.services import run_api, run_lane_worker
+from twinlane_sdk.lanes import Lane
 
 HOSTS = "waits.test,answers.test,fails-before.test,reports.test"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from contracts.lanes import Lane
 from integration.broker import Broker
 from integration.place import Place
 from integration.services import Service
 from local_stack.ports import free_ports
 from servers import eventually
+from twinlane_sdk.lanes import Lane
 
 SUM = "/v1/tasks/cpu.sum_numbers/jobs"
 NUMBERS = {"a": 1, "b": 2}

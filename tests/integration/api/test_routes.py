@@ -15,8 +15,7 @@ import httpx2
 import obstore
 import pytest
 
-from contracts.lanes import Lane
-from contracts.records import JobState
+from contracts.states import JobState
 from contracts.storage import artifact_key, open_storage
 from integration.broker import Broker
 from integration.jobs import Jobs
@@ -24,6 +23,7 @@ from integration.place import Place, new_place
 from integration.proxy import Proxy
 from integration.services import run_api, run_lane_worker
 from servers import RabbitMQ, Redis, eventually
+from twinlane_sdk.lanes import Lane
 
 MAX_UPLOAD_BYTES = 200_000
 MAX_BODY_BYTES = 50_000

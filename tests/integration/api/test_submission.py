@@ -28,15 +28,19 @@ from api.errors.types import (
 from api.jobs.group_commit import MAX_WAITING
 from api.jobs.submission import Submission
 from api.settings import ApiSettings
-from contracts.lanes import LANE_QUEUES, Lane
-from contracts.records import JobRecord, JobState, record_key
-from contracts.schemas import DrawArgs, SumArgs
-from contracts.tasks import DRAW_NUMBER, SUM_NUMBERS
+from contracts.keys import record_key
+from contracts.records import JobRecord
+from contracts.states import JobState
+from contracts.topology import LANE_QUEUES
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.place import Place
 from integration.proxy import Proxy, Towards
 from servers import eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.catalogue import bundled_tasks
+from twinlane_tasks.draws import DRAW_NUMBER, DrawArgs
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs
 
 SUM = Submission(SUM_NUMBERS, SumArgs(a=2, b=3))
 DRAW = Submission(DRAW_NUMBER, DrawArgs())
@@ -57,7 +61,7 @@ async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Com
         rabbitmq_management_url=SecretStr(place.management_url),
         storage_url=place.storage_url,
     )
-    async with open_components(settings) as components:
+    async with open_components(settings, bundled_tasks()) as components:
         yield components
 
 

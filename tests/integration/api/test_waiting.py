@@ -12,7 +12,8 @@ from api.errors.types import ResultsUnavailable
 from api.store import changes as state_changes
 from api.store.changes import StateChanges
 from api.store.redis import RedisClient
-from contracts.records import FAILURE_STATE, STARTED_STATE, SUCCESS_STATE, meta_key
+from contracts.keys import meta_key
+from contracts.states import FAILURE_STATE, STARTED_STATE, SUCCESS_STATE
 from integration.proxy import Proxy
 
 WAITERS = 1_000

@@ -14,11 +14,12 @@ from httpbin import app as httpbin_app  # type: ignore[import-untyped]  # has no
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
-from contracts.cancellation import Cancellation
-from contracts.implementation import Job
 from contracts.settings import SharedSettings
-from contracts.tasks import TaskSpec
-from contracts.wire import create_celery
+from twinlane_sdk.task_spec import TaskSpec
+from twinlane_tasks.catalogue import bundled_tasks
+from worker_runtime.app import create_worker_app
+from worker_runtime.cancellation import JobCancellation
+from worker_runtime.job import RunningJob
 
 if TYPE_CHECKING:  # typeshed's, not there at run time
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -131,17 +132,21 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture
-def job_of(result_url: str) -> Callable[..., Job]:
+def job_of(result_url: str) -> Callable[..., RunningJob]:
     """A running task's Job."""
     nowhere = SecretStr("memory://")
-    app = create_celery(SharedSettings(broker_url=nowhere, result_url=SecretStr(result_url)))
+    app = create_worker_app(
+        SharedSettings(broker_url=nowhere, result_url=SecretStr(result_url)), bundled_tasks()
+    )
 
     def nothing(_task: object) -> None:
         """Stand for the body, which the tests call themselves."""
 
-    def make(spec: TaskSpec[Any, Any], earlier: object = None, job_id: str = "job-42") -> Job:
+    def make(
+        spec: TaskSpec[Any, Any], earlier: object = None, job_id: str = "job-42"
+    ) -> RunningJob:
         task = app.task(name=spec.name, bind=True, shared=False)(nothing)
         task.push_request(id=job_id)
-        return Job(task, spec, earlier, Cancellation())
+        return RunningJob(task, spec, earlier, JobCancellation())
 
     return make

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from contracts.records import JobState
-from contracts.tasks import FETCH_URL
+from contracts.states import JobState
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place
 from integration.services import Service
 from integration.worker_io.conftest import Httpbin
 from servers import children_of, eventually
+from twinlane_tasks.http import FETCH_URL
 
 LONGEST_BETWEEN_HEARTBEATS = 7.0
 """Seconds; a connected process has one every five."""

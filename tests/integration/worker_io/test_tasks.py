@@ -12,21 +12,17 @@ import obstore
 import pytest
 from obstore.store import LocalStore
 
-from contracts.allow_lists import HostAllowList, RecipientAllowList
-from contracts.errors import JobCancelledError, RejectedError, RetryableError
-from contracts.implementation import Job
-from contracts.schemas import (
-    FanOutArgs,
-    FetchUrlArgs,
-    PurgeFilesArgs,
-    RenderReportResult,
-    SendReportArgs,
-)
 from contracts.storage import artifact_key
-from contracts.tasks import FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
+from twinlane_sdk.allow_lists import HostAllowList, RecipientAllowList
+from twinlane_sdk.errors import JobCancelledError, RejectedError, RetryableError
+from twinlane_sdk.job import Job
+from twinlane_tasks.http import FAN_OUT, FETCH_URL, FanOutArgs, FetchUrlArgs
+from twinlane_tasks.reports import SEND_REPORT, RenderReportResult, SendReportArgs
+from twinlane_tasks.upkeep import PURGE_FILES, PurgeFilesArgs
 from worker_io.fetching.fetcher import Fetcher, FetchLimits
 from worker_io.mail.smtp import MailServer
 from worker_io.tasks import LEASE, RECEIPT, IoTasks
+from worker_runtime.job import RunningJob
 
 RENDERED = RenderReportResult(
     subject="Vendas mensal: janeiro",
@@ -41,7 +37,7 @@ RENDERED = RenderReportResult(
 LOCAL = HostAllowList.parse("127.0.0.1")
 ARGS = SendReportArgs(email="ana@empresa.com")
 
-JobOf = Callable[..., Job]
+JobOf = Callable[..., RunningJob]
 
 
 class Inbox(Protocol):
@@ -77,7 +73,7 @@ def tasks(inbox: Inbox, storage: LocalStore) -> IoTasks:
     )
 
 
-def send_report_job(job_of: JobOf) -> Job:
+def send_report_job(job_of: JobOf) -> RunningJob:
     return job_of(SEND_REPORT, RENDERED.model_dump(mode="json"))
 
 

@@ -1,7 +1,6 @@
 """What surrounds every task, in real workers whose tasks do what a test asks: lane_worker.py."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,16 +10,21 @@ import obstore
 import pytest
 from kombu import Message
 
-from contracts.lanes import DELIVERY_LIMIT, Lane
-from contracts.records import PROGRESS_STATE, Attempt, JobState, Progress, Running, meta_key
+from contracts.keys import meta_key
+from contracts.records import Attempt, Progress, Running
+from contracts.states import PROGRESS_STATE, JobState
 from contracts.storage import artifact_key, open_storage
-from contracts.tasks import FETCH_URL, SEND_REPORT, SUM_NUMBERS
+from contracts.topology import DELIVERY_LIMIT
 from integration.broker import Broker, headers_of
 from integration.jobs import Jobs
 from integration.lane_worker import DEAF, NO_SALES, POISON
 from integration.place import Place, new_place
 from integration.services import Service, run_lane_worker, start_lane_worker
 from servers import RabbitMQ, Redis, eventually
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.http import FETCH_URL
+from twinlane_tasks.reports import SEND_REPORT
+from twinlane_tasks.sums import SUM_NUMBERS
 
 
 @pytest.fixture(scope="module")
@@ -341,15 +345,6 @@ def test_job_out_of_the_dead_letters_runs_again_and_keeps_its_attempts(
     assert (before.requeues, after.requeues) == (0, 1)
     assert before.error is not None
     assert after.error is None
-
-
-@pytest.mark.usefixtures("io_worker")
-def test_worker_of_the_first_version_may_have_begun_the_job(jobs: Jobs) -> None:
-    """It said under the key of the end that it runs the task."""
-    job_id = str(uuid.uuid4())
-    jobs.redis.set(meta_key(job_id), json.dumps({"status": "STARTED", "result": {}}))
-    jobs.submitter.submit(FETCH_URL.name, {"url": "http://answers.test/"}, job_id)
-    assert jobs.outcome(job_id).state is JobState.SUCCEEDED
 
 
 @pytest.mark.usefixtures("io_worker")

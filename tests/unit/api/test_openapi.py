@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from api.app import create_app
 from api.errors.types import MEDIA_TYPE
 from api.settings import ApiSettings
-from contracts.tasks import CATALOGUE
+from twinlane_tasks.catalogue import bundled_tasks
 
+TASKS = bundled_tasks()
 METHODS = {"get", "post", "put", "patch", "delete"}
 PROBES = {"/livez", "/readyz"}
 
@@ -44,7 +45,7 @@ ROUTES = {
     ("get", "/sequential_celery"),
     ("get", "/result/{task_id}"),
     ("post", "/exibir"),
-    *(("post", f"/v1/tasks/{name}/jobs") for name in CATALOGUE),
+    *(("post", f"/v1/tasks/{name}/jobs") for name in TASKS),
 }
 
 
@@ -56,7 +57,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
             result_url=SecretStr("redis://127.0.0.1:1/0"),
             rabbitmq_management_url=SecretStr("http://127.0.0.1:1"),
             storage_url=tmp_path_factory.mktemp("storage").as_uri(),
-        )
+        ),
+        TASKS,
     )
 
 
@@ -128,7 +130,7 @@ def test_every_error_is_a_problem_document_with_an_example(document: dict[str, A
             assert content[MEDIA_TYPE]["examples"], (path, status)
 
 
-@pytest.mark.parametrize("task", CATALOGUE)
+@pytest.mark.parametrize("task", TASKS)
 def test_submission_documents_what_can_go_wrong(document: dict[str, Any], task: str) -> None:
     responses = document["paths"][f"/v1/tasks/{task}/jobs"]["post"]["responses"]
     assert set(responses) >= {"200", "202", "400", "413", "422", "503"}
@@ -149,13 +151,13 @@ def test_route_of_one_thing_documents_that_it_may_not_exist(
     assert "404" in document["paths"][path]["get"]["responses"]
 
 
-@pytest.mark.parametrize("task", CATALOGUE)
+@pytest.mark.parametrize("task", TASKS)
 def test_body_of_a_submission_is_the_schema_of_its_arguments(
     document: dict[str, Any], task: str
 ) -> None:
     body = document["paths"][f"/v1/tasks/{task}/jobs"]["post"]["requestBody"]
     schema = body["content"]["application/json"]["schema"]
-    assert schema["$ref"].rpartition("/")[2] == CATALOGUE[task].args.__name__
+    assert schema["$ref"].rpartition("/")[2] == TASKS[task].args.__name__
 
 
 def test_documentation_is_served_without_other_peoples_servers(app: FastAPI) -> None:
@@ -173,6 +175,7 @@ def test_creating_the_application_leaves_the_working_folder_alone(
             broker_url=SecretStr("amqp://nobody:nothing@127.0.0.1:1//"),
             result_url=SecretStr("redis://127.0.0.1:1/0"),
             rabbitmq_management_url=SecretStr("http://127.0.0.1:1"),
-        )
+        ),
+        TASKS,
     )
     assert list(tmp_path.iterdir()) == []

@@ -11,16 +11,11 @@ import duckdb
 import obstore
 from obstore.store import ObjectStore
 
-from contracts.implementation import Job
-from contracts.schemas import (
-    AggregateSalesArgs,
-    AggregateSalesResult,
-    ProcessCsvArgs,
-    ProcessCsvResult,
-    RenderReportArgs,
-    RenderReportResult,
-)
 from contracts.storage import artifact_key, upload_key
+from twinlane_sdk.job import Job
+from twinlane_tasks.csv import ProcessCsvArgs, ProcessCsvResult
+from twinlane_tasks.reports import RenderReportArgs, RenderReportResult
+from twinlane_tasks.sales import AggregateSalesArgs, AggregateSalesResult
 from worker_cpu.tasks import CpuTasks
 
 SALES_HEADER = "sale_id,date,region,product,quantity,unit_price\n"

@@ -1,4 +1,4 @@
-from contracts.schemas import SumArgs
+from twinlane_tasks.sums import SumArgs
 from unit.worker_cpu.cpu_lane import CpuLane
 from worker_cpu.sums import simulate_processing
 

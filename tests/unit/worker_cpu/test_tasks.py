@@ -2,9 +2,9 @@ from decimal import Decimal
 
 import pytest
 
-from contracts.errors import RejectedError, RetryableError
-from contracts.schemas import SalesFigures
 from contracts.storage import open_storage
+from twinlane_sdk.errors import RejectedError, RetryableError
+from twinlane_tasks.sales import SalesFigures
 from unit.worker_cpu.cpu_lane import SALES_HEADER, CpuLane
 from worker_cpu.sales.dataset import SalesDataset
 from worker_cpu.settings import WorkerCpuSettings

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from contracts.lanes import Lane
-from contracts.tasks import specs_of
+from twinlane_sdk.lanes import Lane
+from twinlane_tasks.catalogue import bundled_tasks
 from worker_io.app import create_app
 from worker_io.settings import WorkerIoSettings
 
@@ -22,7 +22,9 @@ def settings(folder: Path, **values: object) -> WorkerIoSettings:
 
 def test_worker_implements_exactly_its_lanes_tasks(tmp_path: Path) -> None:
     app = create_app(settings(tmp_path))
-    assert {name for name in app.tasks if not name.startswith("celery.")} == specs_of(Lane.IO)
+    assert {
+        name for name in app.tasks if not name.startswith("celery.")
+    } == bundled_tasks().names_on(Lane.IO)
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

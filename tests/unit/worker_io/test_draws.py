@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from contracts.errors import RetryableError
+from twinlane_sdk.errors import RetryableError
 from worker_io.draws import draw
 
 

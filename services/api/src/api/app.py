@@ -18,7 +18,7 @@ from api.web.fast_path import FastPath
 from api.web.parameters import refuse_unknown_parameters
 from api.web.request_limits import BodyLimit, HeadLimit
 from api.web.routes import batches, dead_letters, demonstrations, files, health, jobs, lanes, tasks
-from contracts.tasks import CATALOGUE
+from twinlane_sdk.catalogue import Catalogue
 
 DESCRIPTION = """\
 Puts slow work behind an HTTP API. A job is accepted with a confirmed `202`, travels over AMQP to
@@ -40,12 +40,12 @@ TAGS = [
 ]
 
 
-def create_app(settings: ApiSettings) -> FastAPI:
-    """Create the API; its connections are opened when it starts to serve."""
+def create_app(settings: ApiSettings, catalogue: Catalogue) -> FastAPI:
+    """Create the API for the tasks of a catalogue; it connects when it starts to serve."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_components(settings) as components:
+        async with open_components(settings, catalogue) as components:
             app.state.components = components
             yield
 
@@ -57,7 +57,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         openapi_tags=TAGS,
         redoc_url=None,
     )
-    _add_routes(app)
+    _add_routes(app, catalogue)
     scopes = RouteScopes(app.routes)
     _add_middleware(app, settings, scopes)
     rendering.register(app)
@@ -68,9 +68,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     return app
 
 
-def _add_routes(app: FastAPI) -> None:
+def _add_routes(app: FastAPI, catalogue: Catalogue) -> None:
     routers = (
-        tasks.create_router(CATALOGUE),
+        tasks.create_router(catalogue),
         jobs.router,
         batches.router,
         files.router,

@@ -31,9 +31,10 @@ from api.storage.uploads import Uploads
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
 from api.store.redis import RedisClient
-from contracts.allow_lists import HostAllowList, RecipientAllowList
+from contracts.celery_app import create_celery
 from contracts.storage import open_storage
-from contracts.wire import create_celery
+from twinlane_sdk.allow_lists import HostAllowList, RecipientAllowList
+from twinlane_sdk.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Components:
     """The application's parts."""
 
     settings: ApiSettings
+    catalogue: Catalogue
     redis: RedisClient
     store: JobStore
     changes: StateChanges
@@ -61,12 +63,12 @@ class Components:
 
 
 @asynccontextmanager
-async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
+async def open_components(settings: ApiSettings, catalogue: Catalogue) -> AsyncIterator[Components]:
     """Make the parts; those that need a server connect when first used, in any order."""
-    celery = create_celery(settings)
+    celery = create_celery(settings, catalogue)
     redis = RedisClient(settings.result_url.get_secret_value(), settings.results_timeout_seconds)
     store = JobStore(redis)
-    publisher = Publisher(celery, settings.publish_timeout_seconds)
+    publisher = Publisher(celery, catalogue, settings.publish_timeout_seconds)
     changes = StateChanges(redis)
     storage = open_storage(settings.storage_url)
     uploads = Uploads(storage, settings.max_upload_bytes)
@@ -76,13 +78,13 @@ async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
     submitter = Submitter(commits, keyed, settings.job_ttl_seconds)
     bulk = BulkSubmitter(store, publisher, reconciler)
     canceller = Canceller(store, celery)
-    updates = JobUpdates(redis.client, settings.results_timeout_seconds, settings.job_ttl_seconds)
+    updates = JobUpdates(redis, settings.job_ttl_seconds)
     dead_letters = DeadLetterQueue(
         settings.broker_url.get_secret_value(), settings.publish_timeout_seconds
     )
     death_notices = DeathNoticeConsumer(celery, store, updates)
-    batches = BatchStore(redis.client, settings.results_timeout_seconds)
-    batch_states = BatchStates(redis.client, settings.results_timeout_seconds, store, batches)
+    batches = BatchStore(redis)
+    batch_states = BatchStates(redis, store, batches)
     changes.start()
     publisher.start()
     reconciler.start()
@@ -94,6 +96,7 @@ async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
         ):
             yield Components(
                 settings=settings,
+                catalogue=catalogue,
                 redis=redis,
                 store=store,
                 changes=changes,
@@ -120,7 +123,7 @@ async def open_components(settings: ApiSettings) -> AsyncIterator[Components]:
                     settings.rabbitmq_management_url.get_secret_value(),
                 ),
                 dead_letters=dead_letters,
-                requeuer=Requeuer(dead_letters, store, changes, updates),
+                requeuer=Requeuer(catalogue, dead_letters, store, changes, updates),
                 upstream=upstream,
             )
     finally:

@@ -21,6 +21,7 @@ from api.settings import ApiSettings
 from api.web.request_limits import BoundedHeadProtocol
 from contracts.logs import configure_logging
 from contracts.settings import read_settings
+from twinlane_tasks.catalogue import bundled_tasks
 
 GC_THRESHOLD: Final = 50_000
 """Allocations between collections: requests leave few cycles, and a collection is a pause."""
@@ -62,7 +63,7 @@ def create_process_app(settings: ApiSettings) -> FastAPI:
     if parent := parent_process():
         configure_logging("api", settings.log_level)
         Thread(target=_stop_after, args=(parent,), daemon=True).start()
-    app = create_app(settings)
+    app = create_app(settings, bundled_tasks())
     gc.freeze()  # what start-up made stays: no need to look at it again
     gc.set_threshold(GC_THRESHOLD)
     return app

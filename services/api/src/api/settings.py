@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from api.auth.api_keys import KeysByDigest, parse_keys
 from api.auth.rate_limits import check_limit
-from contracts.allow_lists import HostList, RecipientList
 from contracts.settings import SharedSettings
+from twinlane_sdk.allow_lists import HostList, RecipientList
 
 
 def _check_keys(text: SecretStr) -> SecretStr:

@@ -3,16 +3,15 @@
 from functools import partial
 from typing import Any, Final
 
-from celery import signals
-
 from beat.records import JobRecords
 from beat.schedule import create_schedule
 from beat.scheduler import JobScheduler
 from beat.settings import BeatSettings
 from beat.submission import Submitter
+from contracts.celery_app import create_celery, keep_own_logging
 from contracts.logs import configure_logging
 from contracts.settings import read_settings
-from contracts.wire import create_celery
+from twinlane_tasks.catalogue import bundled_tasks
 
 MAX_LOOP_SECONDS: Final = 10
 """How long the loop sleeps at most, and so how old a heartbeat may become."""
@@ -22,12 +21,13 @@ def main() -> None:
     """Read the environment and submit what is due, until SIGTERM."""
     settings = read_settings(BeatSettings)
     configure_logging("beat", settings.log_level)
-    app = create_celery(settings)
+    catalogue = bundled_tasks()
+    app = create_celery(settings, catalogue)
     app.conf.beat_schedule = create_schedule(settings.recipients)
     app.conf.beat_max_loop_interval = MAX_LOOP_SECONDS
-    signals.setup_logging.connect(_keep_logging)
+    keep_own_logging()
     records = JobRecords(settings.result_url.get_secret_value())
-    submitter = Submitter(app, records, settings.job_ttl_seconds)
+    submitter = Submitter(app, catalogue, records, settings.job_ttl_seconds)
     scheduler: Any = partial(
         JobScheduler, submitter=submitter, heartbeat_file=settings.heartbeat_file
     )
@@ -37,10 +37,6 @@ def main() -> None:
         redirect_stdouts=False,
         quiet=True,
     ).run()
-
-
-def _keep_logging(**_: object) -> None:
-    """Receive setup_logging, so that Celery does not set up its own."""
 
 
 if __name__ == "__main__":

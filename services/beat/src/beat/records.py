@@ -7,7 +7,8 @@ from redis import Redis, exceptions
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from contracts.records import JobRecord, confirmed_key, meta_key, record_key, running_key
+from contracts.keys import confirmed_key, meta_key, record_key, running_key
+from contracts.records import JobRecord
 
 _SOCKET_TIMEOUT_SECONDS: Final = 5
 _CONNECT_TIMEOUT_SECONDS: Final = 2

@@ -6,7 +6,8 @@ from typing import Any
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 
-from contracts.tasks import PURGE_FILES, SEND_REPORT
+from twinlane_tasks.reports import SEND_REPORT
+from twinlane_tasks.upkeep import PURGE_FILES
 
 
 def create_schedule(recipients: list[str]) -> dict[str, dict[str, Any]]:

@@ -11,10 +11,10 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from beat.records import JobRecords
-from contracts.lanes import JOBS, declare_topology
+from contracts.messages import PERSISTENT, build_message
 from contracts.records import JobRecord, new_record
-from contracts.tasks import CATALOGUE
-from contracts.wire import PERSISTENT, build_message
+from contracts.topology import JOBS, declare_topology
+from twinlane_sdk.catalogue import Catalogue
 
 _TICKS: Final = uuid.UUID("6f1a3e52-6c53-4c0f-9d0e-1d8f3b0a7c11")
 _OTHER_BEAT_SECONDS: Final = 5.0
@@ -33,8 +33,11 @@ def tick_id(entry: str, tick: datetime) -> str:
 class Submitter:
     """Submits jobs; `app` builds and publishes their messages, and needs no result backend."""
 
-    def __init__(self, app: Celery, records: JobRecords, job_ttl_seconds: int) -> None:
+    def __init__(
+        self, app: Celery, catalogue: Catalogue, records: JobRecords, job_ttl_seconds: int
+    ) -> None:
         self._app = app
+        self._catalogue = catalogue
         self._records = records
         self._job_ttl_seconds = job_ttl_seconds
 
@@ -49,7 +52,7 @@ class Submitter:
             kombu.exceptions.OperationalError: the broker stayed away.
 
         """
-        spec = CATALOGUE[task]
+        spec = self._catalogue[task]
         args = spec.args.model_validate(fields)
         record = new_record(spec, args, job_id=job_id, ttl_seconds=self._job_ttl_seconds)
         try:
@@ -82,7 +85,7 @@ class Submitter:
         return True
 
     def _publish(self, record: JobRecord) -> None:
-        message = build_message(self._app, record)
+        message = build_message(self._app, self._catalogue, record)
         with self._app.connection_for_write() as connection:
             connection.ensure_connection(
                 max_retries=_CONNECT_RETRIES, interval_max=_CONNECT_INTERVAL_SECONDS
@@ -91,7 +94,7 @@ class Submitter:
             self._app.amqp.Producer(connection).publish(
                 message.body,
                 exchange=JOBS.name,
-                routing_key=CATALOGUE[record.stages[0].task].lane.queue_name,
+                routing_key=self._catalogue[record.stages[0].task].lane.queue_name,
                 headers=message.headers,
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,

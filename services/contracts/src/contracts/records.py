@@ -1,74 +1,25 @@
-"""What is known of a job: the keys, the fields, and the one function that derives its state.
+"""What services write down of a job, and read: the shapes behind the keys of `contracts.keys`.
 
 Each key has one kind of writer or is written once, so there is nothing to race on. The *record* is
 written once, before publishing, by whoever submits. What a task does at the moment (*running*) and
 its *attempts* are written by workers. Its *end*, under Celery's own key, is written once and never
-changed: by its worker, by the undertaker when the broker gave the job up, or by a cancel that finds
+changed: by its worker, by the API when the broker gave the job up, or by a cancel that finds
 nobody running it. The *cancel mark* and the number of *requeues* are set by the API.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.schemas import Args
-from contracts.tasks import TaskSpec
+from contracts.states import BEGUN_STATES, ENDS, JobState
+from twinlane_sdk.task_spec import Args, TaskSpec
 
-UNCONFIRMED_PREFIX: Final = "twinlane:unconfirmed:"
-
-META_PREFIX: Final = "celery-task-meta-"
-"""Celery's own prefix; a state change is published on a channel of the key's name."""
-
-STARTED_STATE: Final = "STARTED"
-PROGRESS_STATE: Final = "PROCESSING"
-"""Celery state of a running task that has reported progress."""
-RETRY_STATE: Final = "RETRY"
-SUCCESS_STATE: Final = "SUCCESS"
-FAILURE_STATE: Final = "FAILURE"
-REVOKED_STATE: Final = "REVOKED"
-
-REQUEUES_HEADER: Final = "requeues"
-"""Message header: how often the job had been taken out of the dead letters when it was sent."""
-
-BATCH_HEADER: Final = "batch"
-"""Message header: the batch that the job belongs to, which wants to hear of its end."""
-
-
-class JobState(StrEnum):
-    """Where a job is: scheduled → queued → running ⇄ retrying → one of the terminal three."""
-
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    RUNNING = "running"
-    RETRYING = "retrying"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Say whether the state is final."""
-        return self in _TERMINAL
-
-    @property
-    def has_begun(self) -> bool:
-        """Return whether a worker has begun the job, or it has ended without one."""
-        return self not in _NOT_BEGUN
-
-
-_TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
-_NOT_BEGUN = frozenset({JobState.SCHEDULED, JobState.QUEUED})
-
-
-_ENDS: Final = {
-    SUCCESS_STATE: JobState.SUCCEEDED,
-    FAILURE_STATE: JobState.FAILED,
-    REVOKED_STATE: JobState.CANCELLED,
-}
+ITEM_JOB: Final = b"+"
+"""What is kept of a batch's item that became a job."""
+ITEM_REFUSED: Final = b"-"
 
 
 class Stage(BaseModel):
@@ -120,8 +71,6 @@ class BatchRecord(BaseModel):
     expires_at: datetime
     fingerprint: str | None = None
     reception: Reception = Reception.COMPLETE
-    jobs: list[str] = []
-    """Ids, in a record that the first version wrote: it had no `items_key`."""
 
 
 class AttemptError(BaseModel):
@@ -131,6 +80,12 @@ class AttemptError(BaseModel):
 
     type: str
     message: str
+
+
+WORKER_LOST: Final = AttemptError(
+    type="WorkerLost", message="the worker was lost before the attempt ended"
+)
+"""What ended an attempt whose worker was not there any more to say so."""
 
 
 class Attempt(BaseModel):
@@ -180,35 +135,6 @@ class Running(BaseModel):
     progress: Progress | None = None
 
 
-class Failure(BaseModel):
-    """Why a job failed, as a problem object."""
-
-    model_config = ConfigDict(frozen=True)
-
-    code: str
-    title: str
-    detail: str
-    error_type: str
-    retryable: bool
-    dead_lettered: bool
-
-
-class JobStatus(BaseModel):
-    """A job's state with what belongs to it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    state: JobState
-    progress: Progress | None = None
-    failure: Failure | None = None
-    next_attempt_at: datetime | None = None
-    worker: str | None = None
-    started_at: datetime | None = None
-    running: Running | None = None
-    """The attempt that runs now; `started_at` is that of the first."""
-    finished_at: datetime | None = None
-
-
 class Meta(BaseModel):
     """What Celery keeps of one task: its state and, depending on it, result, error or progress."""
 
@@ -219,105 +145,59 @@ class Meta(BaseModel):
     date_done: datetime | None = None
     requeues: int = 0
 
+    @classmethod
+    def from_redis(cls, raw: bytes | str | None) -> Self | None:
+        """Return a meta as Redis has it; None if there is none."""
+        return None if raw is None else cls.model_validate_json(raw)
+
     @property
     def is_end(self) -> bool:
-        """Say whether the task has ended."""
-        return self.status in _ENDS
+        """Whether the task has ended."""
+        return self.status in ENDS
 
     @property
     def end_state(self) -> JobState | None:
         """The state that a job comes to whose last task ended so; None if it did not end."""
-        return _ENDS.get(self.status)
+        return ENDS.get(self.status)
+
+    def lost_attempt(self, task: str, ended_at: datetime) -> Attempt | None:
+        """Return the attempt that this meta says is running, as one whose worker was lost.
+
+        None if it says something else: the task waits for its next attempt, or has ended.
+        """
+        if self.status not in BEGUN_STATES:
+            return None
+        running = Running.model_validate(self.result or {})
+        return Attempt(
+            number=running.attempt,
+            task=task,
+            worker=running.worker or "unknown",
+            started_at=running.started_at or ended_at,
+            ended_at=ended_at,
+            error=WORKER_LOST,
+            requeues=self.requeues,
+        )
 
 
-class TaskMetas(NamedTuple):
-    """What workers say of one task: how it ended, and before that, what it does."""
+class StageMetas(NamedTuple):
+    """What workers say of one stage of a job: how it ended, and before that, what it does."""
 
     end: Meta | None
     running: Meta | None
 
     def newest(self, requeues: int) -> Meta | None:
-        """Return what counts: nothing from before the job's last requeue, and an end first."""
-        metas = [meta for meta in self if meta and meta.requeues >= requeues]
-        # Workers of the first version said under the key of the end what they were doing.
-        return next((meta for meta in metas if meta.is_end), metas[-1] if metas else None)
+        """Return what counts: the end before the rest, nothing from before the last requeue."""
+        return next((meta for meta in self if meta and meta.requeues >= requeues), None)
 
 
-def record_key(job_id: str) -> str:
-    """Return the key of a job's record: a JSON string."""
-    return f"twinlane:job:{job_id}"
-
-
-def attempts_key(job_id: str) -> str:
-    """Return the key of a job's attempts: a list of JSON strings."""
-    return f"twinlane:attempts:{job_id}"
-
-
-def batch_key(batch_id: str) -> str:
-    """Return the key of a batch's record: a JSON string."""
-    return f"twinlane:batch:{batch_id}"
-
-
-def items_key(batch_id: str) -> str:
-    """Return the key of what became of a batch's items: a byte for each, ITEM_JOB or another."""
-    return f"twinlane:batch-items:{batch_id}"
-
-
-ITEM_JOB: Final = b"+"
-ITEM_REFUSED: Final = b"-"
-
-
-def reopens_key(batch_id: str) -> str:
-    """Return the key of how often a job of a batch was reopened after its end: a number."""
-    return f"twinlane:batch-reopens:{batch_id}"
-
-
-def ends_channel(batch_id: str) -> str:
-    """Return the channel where the ids of a batch's jobs are announced that have ended."""
-    return f"twinlane:batch-ends:{batch_id}"
+def batch_of(raw_record: bytes | str | None) -> str | None:
+    """Return the batch of a job, from its record as Redis has it."""
+    return None if raw_record is None else JobRecord.model_validate_json(raw_record).batch
 
 
 def batch_job_id(batch_id: str, index: int) -> str:
     """Return the id of the job that an item of a batch becomes, by the item's place in it."""
     return str(uuid.uuid5(uuid.UUID(batch_id), str(index)))
-
-
-def meta_key(task_id: str) -> str:
-    """Return the key where Celery keeps how a task ended: a JSON string, written once.
-
-    It is also the name of the channel where every change of the task is announced.
-    """
-    return META_PREFIX + task_id
-
-
-def running_key(task_id: str) -> str:
-    """Return the key of what a task does that has not ended: a JSON string."""
-    return f"twinlane:running:{task_id}"
-
-
-def redeliveries_key(task_id: str, requeues: int, attempt: int) -> str:
-    """Return the key of how often an attempt was begun again: a number."""
-    return f"twinlane:redeliveries:{task_id}:{requeues}:{attempt}"
-
-
-def cancel_key(job_id: str) -> str:
-    """Return the key of the mark that nobody wants a job any more: when that was said."""
-    return f"twinlane:cancel:{job_id}"
-
-
-def requeues_key(job_id: str) -> str:
-    """Return the key of how often a job was taken out of the dead letters: a number."""
-    return f"twinlane:requeues:{job_id}"
-
-
-def confirmed_key(job_id: str) -> str:
-    """Return the key of the mark that the broker has a job with an Idempotency-Key, or a batch."""
-    return f"twinlane:confirmed:{job_id}"
-
-
-def unconfirmed_key(job_id: str) -> str:
-    """Return the key of the mark that a job may or may not have reached the broker."""
-    return f"{UNCONFIRMED_PREFIX}{job_id}"
 
 
 def stage_ids(spec: TaskSpec[Any, Any], job_id: str) -> list[str]:
@@ -352,96 +232,4 @@ def new_record(  # noqa: PLR0913 - a record has these facts
         expires_at=max(now, run_at or now) + timedelta(seconds=ttl_seconds),
         batch=batch,
         fingerprint=fingerprint,
-    )
-
-
-def derive_status(
-    record: JobRecord,
-    tasks: Sequence[TaskMetas],
-    attempts: Sequence[Attempt],
-    now: datetime,
-    *,
-    requeues: int = 0,
-) -> JobStatus:
-    """Derive a job's one state from its record, its stages' metas (in order) and its attempts.
-
-    `requeues` is how often the job was taken out of the dead letters: what was before is past.
-    """
-    metas = [task.newest(requeues) for task in tasks]
-    started_at = attempts[0].started_at if attempts else None
-    if end := _end(metas):
-        return JobStatus(
-            state=_ENDS[end.status],
-            failure=_failure(end.result) if end.status == FAILURE_STATE else None,
-            started_at=started_at,
-            finished_at=end.date_done,
-        )
-    current = next((meta for meta in reversed(metas) if meta), None)
-    if current is None:
-        return JobStatus(state=_waiting(record, now), started_at=started_at)
-    if current.status == RETRY_STATE:
-        return JobStatus(
-            state=JobState.RETRYING,
-            started_at=started_at,
-            next_attempt_at=attempts[-1].next_attempt_at if attempts else None,
-        )
-    running = Running.model_validate(current.result or {})
-    return JobStatus(
-        state=JobState.RUNNING,
-        progress=running.progress,
-        worker=running.worker,
-        started_at=started_at or running.started_at,
-        running=running,
-    )
-
-
-def _end(metas: Sequence[Meta | None]) -> Meta | None:
-    """Return how the job ended: as its last stage did, or at an earlier one."""
-    *earlier, last = metas
-    if last and last.is_end:
-        return last
-    early_ends = {FAILURE_STATE, REVOKED_STATE}
-    return next((meta for meta in earlier if meta and meta.status in early_ends), None)
-
-
-def _waiting(record: JobRecord, now: datetime) -> JobState:
-    if record.run_at is not None and record.run_at > now:
-        return JobState.SCHEDULED
-    return JobState.QUEUED
-
-
-_FAILURES: Final[Mapping[str, tuple[str, str, bool]]] = {
-    # error type: code, title, whether submitting the same again may work
-    "RejectedError": ("job-rejected", "The job can't be done with this input", False),
-    "RetryableError": ("attempts-exhausted", "Every attempt failed", True),
-    "DeadlineExceededError": ("deadline-exceeded", "The job took longer than it may", True),
-    "SoftTimeLimitExceeded": ("deadline-exceeded", "The job took longer than it may", True),
-    "TimeLimitExceeded": ("deadline-exceeded", "The job took longer than it may", True),
-    "WorkerLostError": ("worker-lost", "The worker died while it ran the job", True),
-    "NotRegistered": ("task-unknown", "No worker knows this task", True),
-    "NeverFinishedError": ("never-finished", "No run of the job came to an end", True),
-    "DeadLettered": ("dead-lettered", "The broker gave the job up", True),
-    "Unconfirmed": ("never-queued", "The broker never took the job", True),
-}
-
-
-def _failure(result: Any) -> Failure:  # noqa: ANN401 - whatever Celery stored
-    error = result if isinstance(result, dict) else {}
-    error_type = str(error.get("exc_type", "Exception"))
-    message = error.get("exc_message", "")
-    detail = " ".join(map(str, message)) if isinstance(message, list) else str(message)
-    timed_out = error_type == "TimeLimitExceeded"
-    if timed_out:  # its only argument is the limit
-        detail = f"It was stopped after {detail} seconds."
-    code, title, retryable = _FAILURES.get(
-        error_type, ("internal-error", "The task failed unexpectedly", False)
-    )
-    return Failure(
-        code=code,
-        title=title,
-        detail=detail or title,
-        error_type=error_type,
-        retryable=retryable,
-        # A final failure is rejected into the dead-letter exchange, but see task_acks_on_timeout.
-        dead_lettered=error_type not in {"TimeLimitExceeded", "Unconfirmed"},
     )

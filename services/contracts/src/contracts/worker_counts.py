@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.lanes import Lane
+from twinlane_sdk.lanes import Lane
 
 COUNT_TASKS: Final = "count_tasks"
 """Name of the remote-control command."""

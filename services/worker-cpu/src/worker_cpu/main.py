@@ -5,13 +5,13 @@ import sys
 
 from celery import signals
 
-from contracts.lanes import Lane
 from contracts.logs import configure_logging
 from contracts.settings import read_settings
-from contracts.worker import run_worker
+from twinlane_sdk.lanes import Lane
 from worker_cpu.app import create_app
 from worker_cpu.scratch import remove_abandoned
 from worker_cpu.settings import WorkerCpuSettings
+from worker_runtime.worker import run_worker
 
 
 def main() -> int:

@@ -4,25 +4,20 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import obstore
 from obstore.store import ObjectStore
 
-from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
-from contracts.implementation import Job
-from contracts.schemas import (
-    AggregateSalesArgs,
-    AggregateSalesResult,
-    ProcessCsvArgs,
-    ProcessCsvResult,
-    RenderReportArgs,
-    RenderReportResult,
-    SalesImport,
-    SumArgs,
-    SumResult,
-)
 from contracts.storage import artifact_key
+from twinlane_sdk.errors import DeadlineExceededError, RejectedError, RetryableError
+from twinlane_sdk.implementation import Implementation
+from twinlane_sdk.job import Job
+from twinlane_tasks.csv import PROCESS_CSV, ProcessCsvArgs, ProcessCsvResult, SalesImport
+from twinlane_tasks.reports import RENDER_REPORT, RenderReportArgs, RenderReportResult
+from twinlane_tasks.sales import AGGREGATE_SALES, AggregateSalesArgs, AggregateSalesResult
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs, SumResult
 from worker_cpu import sums
 from worker_cpu.csv_import.importing import DATA, PROFILE, QUARANTINE, CsvImport, import_csv
 from worker_cpu.csv_import.source import fetch_upload
@@ -47,6 +42,13 @@ class CpuTasks:
         self._storage = storage
         self._database = Database(settings.duckdb_memory_limit_bytes, settings.cpu_threads)
         self._dataset = SalesDataset(storage)
+
+    def implementations(self) -> Iterable[Implementation[Any, Any]]:
+        """Yield each task of the lane with its function."""
+        yield Implementation(SUM_NUMBERS, self.sum_numbers)
+        yield Implementation(PROCESS_CSV, self.process_csv)
+        yield Implementation(AGGREGATE_SALES, self.aggregate_sales)
+        yield Implementation(RENDER_REPORT, self.render_report)
 
     def sum_numbers(self, args: SumArgs, job: Job) -> SumResult:
         """Add two integers."""

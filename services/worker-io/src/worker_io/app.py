@@ -3,19 +3,19 @@
 import random
 from datetime import timedelta
 
-from contracts.implementation import implement
 from contracts.storage import open_storage
-from contracts.tasks import DRAW_NUMBER, FAN_OUT, FETCH_URL, PURGE_FILES, SEND_REPORT
-from contracts.wire import JobApp, create_celery
+from twinlane_tasks.catalogue import bundled_tasks
 from worker_io.fetching.fetcher import Fetcher, FetchLimits
 from worker_io.mail.smtp import MailServer
 from worker_io.settings import WorkerIoSettings
 from worker_io.tasks import IoTasks
+from worker_runtime.app import WorkerApp, create_worker_app
+from worker_runtime.executor import implement
 
 
-def create_app(settings: WorkerIoSettings) -> JobApp:
+def create_app(settings: WorkerIoSettings) -> WorkerApp:
     """Create the worker's application; connects to nothing yet."""
-    app = create_celery(settings)
+    app = create_worker_app(settings, bundled_tasks())
     storage = open_storage(settings.storage_url)
     tasks = IoTasks(
         fetcher=Fetcher(settings.allowed_hosts, _fetch_limits(settings), settings.private_hosts),
@@ -27,11 +27,8 @@ def create_app(settings: WorkerIoSettings) -> JobApp:
         upload_ttl=timedelta(seconds=settings.upload_ttl_seconds),
         artifact_ttl=timedelta(seconds=settings.artifact_ttl_seconds),
     )
-    implement(app, FETCH_URL, tasks.fetch_url, storage)
-    implement(app, FAN_OUT, tasks.fan_out, storage)
-    implement(app, DRAW_NUMBER, tasks.draw_number, storage)
-    implement(app, SEND_REPORT, tasks.send_report, storage)
-    implement(app, PURGE_FILES, tasks.purge_files, storage)
+    for implementation in tasks.implementations():
+        implement(app, implementation, storage)
     return app
 
 

@@ -3,7 +3,7 @@
 import random
 from typing import Final
 
-from contracts.errors import RetryableError
+from twinlane_sdk.errors import RetryableError
 
 LOWEST: Final = 1
 ENOUGH: Final = 7

@@ -8,14 +8,14 @@ from typing import Any
 
 from celery import bootsteps
 
-from contracts.lanes import Lane
 from contracts.logs import configure_logging
 from contracts.settings import read_settings
-from contracts.worker import run_worker
+from twinlane_sdk.lanes import Lane
 from worker_io.app import create_app
 from worker_io.prefork import run_processes
 from worker_io.settings import WorkerIoSettings
 from worker_io.threads import start_all
+from worker_runtime.worker import run_worker
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from contracts.allow_lists import HostAllowList, HostList, RecipientAllowList, RecipientList
 from contracts.settings import SharedSettings
+from twinlane_sdk.allow_lists import HostAllowList, HostList, RecipientAllowList, RecipientList
 
 _WEEK_SECONDS = 7 * 24 * 3600
 

@@ -3,31 +3,37 @@
 import logging
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from contracts.allow_lists import RecipientAllowList
-from contracts.errors import RejectedError
-from contracts.implementation import Job
-from contracts.schemas import (
-    DrawArgs,
-    DrawResult,
+from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
+from twinlane_sdk.allow_lists import RecipientAllowList
+from twinlane_sdk.errors import RejectedError
+from twinlane_sdk.implementation import Implementation
+from twinlane_sdk.job import Job
+from twinlane_tasks.draws import DRAW_NUMBER, DrawArgs, DrawResult
+from twinlane_tasks.http import (
+    FAN_OUT,
+    FETCH_URL,
     FanOutArgs,
     FanOutResult,
     FetchUrlArgs,
     FetchUrlResult,
-    PurgeFilesArgs,
-    PurgeFilesResult,
+)
+from twinlane_tasks.reports import (
+    RENDER_REPORT,
+    SEND_REPORT,
     RenderReportResult,
     SendReportArgs,
     SendReportResult,
 )
-from contracts.storage import ARTIFACTS, UPLOADS, artifact_key
-from contracts.tasks import RENDER_REPORT
+from twinlane_tasks.upkeep import PURGE_FILES, PurgeFilesArgs, PurgeFilesResult
 from worker_io.draws import draw
 from worker_io.fetching.fetcher import Fetcher
 from worker_io.mail.lease import held_lease
@@ -73,6 +79,14 @@ class IoTasks:
         self._allowed_recipients = allowed_recipients
         self._upload_ttl = upload_ttl
         self._artifact_ttl = artifact_ttl
+
+    def implementations(self) -> Iterable[Implementation[Any, Any]]:
+        """Yield each task of the lane with its function."""
+        yield Implementation(FETCH_URL, self.fetch_url)
+        yield Implementation(FAN_OUT, self.fan_out)
+        yield Implementation(DRAW_NUMBER, self.draw_number)
+        yield Implementation(SEND_REPORT, self.send_report)
+        yield Implementation(PURGE_FILES, self.purge_files)
 
     def fetch_url(self, args: FetchUrlArgs, job: Job) -> FetchUrlResult:
         """GET one address."""

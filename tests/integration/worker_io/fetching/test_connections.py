@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from contracts.allow_lists import HostAllowList
-from contracts.cancellation import Cancellation
+from twinlane_sdk.allow_lists import HostAllowList
 from worker_io.fetching import connections
 from worker_io.fetching.fetcher import Fetcher, FetchLimits
+from worker_runtime.cancellation import JobCancellation
 
 LOCAL = HostAllowList.parse("127.0.0.1")
 SECONDS = 30.0
@@ -51,7 +51,7 @@ def fetcher() -> Fetcher:
 
 
 def status(fetcher: Fetcher, server: Server) -> int:
-    return fetcher.fetch(server.url, SECONDS, Cancellation()).status
+    return fetcher.fetch(server.url, SECONDS, JobCancellation()).status
 
 
 def answer(connection: socket.socket, content: bytes) -> None:

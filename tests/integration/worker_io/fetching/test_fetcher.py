@@ -9,21 +9,21 @@ from typing import Protocol
 
 import pytest
 
-from contracts.allow_lists import HostAllowList
-from contracts.cancellation import Cancellation
-from contracts.errors import (
+from servers import eventually
+from twinlane_sdk.allow_lists import HostAllowList
+from twinlane_sdk.errors import (
     DeadlineExceededError,
     JobCancelledError,
     RejectedError,
     RetryableError,
 )
-from servers import eventually
 from worker_io.fetching.fetcher import Fetcher, FetchLimits, FetchResult
+from worker_runtime.cancellation import JobCancellation
 
 LIMITS = FetchLimits(timeout_seconds=10, max_bytes=50_000, max_redirects=3)
 ALLOWED = HostAllowList.parse("127.0.0.1")
 DEADLINE = 30.0
-NEVER = Cancellation()
+NEVER = JobCancellation()
 """That of a job that nobody cancels."""
 
 
@@ -263,13 +263,13 @@ def test_fan_out_ends_at_the_jobs_deadline(httpbin: Httpbin, fetcher: Fetcher) -
     assert time.monotonic() - started < 2
 
 
-def cancel_once_called(httpbin: Httpbin, times: int, cancellation: Cancellation) -> None:
+def cancel_once_called(httpbin: Httpbin, times: int, cancellation: JobCancellation) -> None:
     assert eventually(lambda: len(httpbin.paths) == times)
     cancellation.cancel()
 
 
 def test_cancel_ends_a_call_that_is_under_way(httpbin: Httpbin, fetcher: Fetcher) -> None:
-    cancellation = Cancellation()
+    cancellation = JobCancellation()
     with ThreadPoolExecutor() as pool:
         cancelling = pool.submit(cancel_once_called, httpbin, 1, cancellation)
         started = time.monotonic()
@@ -281,7 +281,7 @@ def test_cancel_ends_a_call_that_is_under_way(httpbin: Httpbin, fetcher: Fetcher
 
 def test_cancel_ends_all_calls_of_a_fan_out(httpbin: Httpbin) -> None:
     fetcher = Fetcher(ALLOWED, replace(LIMITS, fan_out_concurrency=2), ALLOWED)
-    cancellation = Cancellation()
+    cancellation = JobCancellation()
     with ThreadPoolExecutor() as pool:
         cancelling = pool.submit(cancel_once_called, httpbin, 2, cancellation)
         started = time.monotonic()
@@ -293,14 +293,14 @@ def test_cancel_ends_all_calls_of_a_fan_out(httpbin: Httpbin) -> None:
 
 
 def test_cancel_between_two_answers_ends_a_fan_out(httpbin: Httpbin, fetcher: Fetcher) -> None:
-    cancellation = Cancellation()
+    cancellation = JobCancellation()
     urls = [f"{httpbin.url}/delay/{delay}" for delay in (0, 5)]
     with pytest.raises(JobCancelledError):
         fetcher.fetch_all(urls, DEADLINE, lambda _: cancellation.cancel(), cancellation)
 
 
 def test_job_cancelled_before_it_calls_calls_nobody(httpbin: Httpbin, fetcher: Fetcher) -> None:
-    cancellation = Cancellation()
+    cancellation = JobCancellation()
     cancellation.cancel()
     with pytest.raises(JobCancelledError):
         fetcher.fetch(f"{httpbin.url}/delay/5", DEADLINE, cancellation)
@@ -312,7 +312,7 @@ def test_job_cancelled_before_it_calls_calls_nobody(httpbin: Httpbin, fetcher: F
 def test_cancel_of_one_job_leaves_the_calls_of_others_alone(
     httpbin: Httpbin, fetcher: Fetcher
 ) -> None:
-    cancelled = Cancellation()
+    cancelled = JobCancellation()
     with ThreadPoolExecutor() as pool:
         other = pool.submit(fetcher.fetch, f"{httpbin.url}/delay/1", DEADLINE, NEVER)
         pool.submit(cancel_once_called, httpbin, 2, cancelled)

@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from contracts.allow_lists import HostAllowList
-from contracts.cancellation import Cancellation
-from contracts.errors import RejectedError, RetryableError
+from twinlane_sdk.allow_lists import HostAllowList
+from twinlane_sdk.errors import RejectedError, RetryableError
 from worker_io.fetching.fetcher import Fetcher, FetchLimits
+from worker_runtime.cancellation import JobCancellation
 
 LIMITS = FetchLimits(timeout_seconds=5)
 DEADLINE = 30.0
-NEVER = Cancellation()
+NEVER = JobCancellation()
 CERTIFICATE = "certificate.pem"
 NAME = "shop.example"
 ALLOWED = HostAllowList.parse(f"{NAME}, inside.example, 127.0.0.1, [::1]")

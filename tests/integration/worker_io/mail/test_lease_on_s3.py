@@ -9,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
-from contracts.errors import RetryableError
+from twinlane_sdk.errors import RetryableError
 from worker_io.mail.lease import held_lease
 
 KEY = "artifacts/job-42/claims/mail"

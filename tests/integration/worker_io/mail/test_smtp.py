@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pytest
 
-from contracts.errors import RejectedError, RetryableError
+from twinlane_sdk.errors import RejectedError, RetryableError
 from worker_io.mail.message import Report, build_mail
 from worker_io.mail.smtp import MailServer, smtp_session
 

@@ -20,6 +20,7 @@ from api.auth.api_keys import parse_keys
 from api.auth.rate_limits import FAILURES_PER_ADDRESS, RateLimits
 from api.auth.scopes import RouteScopes
 from api.settings import ApiSettings
+from twinlane_tasks.catalogue import bundled_tasks
 
 OPEN_ROUTES = {"/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 WORK_BY_GET = {"/sequential", "/sequential_celery"}
@@ -66,7 +67,9 @@ def needed_scope(method: str, path: str) -> str:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(settings(tmp_path_factory.mktemp("storage"), api_keys=SecretStr(KEYS)))
+    return create_app(
+        settings(tmp_path_factory.mktemp("storage"), api_keys=SecretStr(KEYS)), bundled_tasks()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +263,7 @@ async def test_too_many_wrong_keys_are_a_429_and_the_right_one_is_still_let_in(
 
 
 async def test_without_keys_everything_is_open_and_nobody_has_a_name(tmp_path: Path) -> None:
-    app = create_app(settings(tmp_path, rate_limit_per_key="1/hour"))
+    app = create_app(settings(tmp_path, rate_limit_per_key="1/hour"), bundled_tasks())
     async with client_of(app) as client:
         answers = [await client.get("/v1/tasks") for _ in range(3)]
     assert {found.status_code for found in answers} == {200}
@@ -302,5 +305,5 @@ def test_document_says_what_each_operation_needs_and_how_it_refuses(app: FastAPI
 
 
 def test_document_says_that_keys_are_a_choice_where_there_are_none(tmp_path: Path) -> None:
-    document = create_app(settings(tmp_path)).openapi()
+    document = create_app(settings(tmp_path), bundled_tasks()).openapi()
     assert document["paths"]["/v1/lanes"]["get"]["security"][-1] == {}

@@ -14,6 +14,7 @@ from api.auth.api_keys import Scope
 from api.auth.scopes import RouteScopes, needs, needs_no_key
 from api.settings import ApiSettings
 from api.web.routes import lanes
+from twinlane_tasks.catalogue import bundled_tasks
 
 
 async def undeclared() -> None: ...
@@ -164,7 +165,9 @@ def test_route_without_a_scope_stops_the_start_with_a_line_that_names_it(
     router = APIRouter()
     router.add_api_route("/v1/secrets", undeclared)
     monkeypatch.setattr(lanes, "router", router)
-    config = uvicorn.Config(lambda: create_app(settings), factory=True, log_config=None)
+    config = uvicorn.Config(
+        lambda: create_app(settings, bundled_tasks()), factory=True, log_config=None
+    )
     with pytest.raises(SystemExit):
         config.load()
     (record,) = caplog.records

@@ -6,7 +6,8 @@ import pytest
 
 from api.batches.cache import BatchCache, JobShape
 from api.batches.store import Batch
-from contracts.records import ITEM_JOB, BatchRecord, JobState
+from contracts.records import ITEM_JOB, BatchRecord
+from contracts.states import JobState
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from api.batches.states import combined_state
-from contracts.records import JobState
+from contracts.states import JobState
 
 SCHEDULED, QUEUED, RUNNING, RETRYING = (
     JobState.SCHEDULED,

@@ -7,8 +7,7 @@ from api.broker.confirms import ConfirmListener, PendingConfirms
 from api.broker.pending_job import PendingJob
 from api.errors.types import ApiError, BrokerUnavailable, LaneFull, OutcomeUnknown
 from contracts.records import JobRecord, new_record
-from contracts.schemas import SumArgs
-from contracts.tasks import SUM_NUMBERS
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs
 
 Outcomes = list[tuple[str, type[ApiError] | None]]
 
@@ -81,7 +80,7 @@ async def test_refusal_is_of_its_job_alone(sending: Sending) -> None:
 
 async def test_confirm_of_a_returned_message_changes_nothing(sending: Sending) -> None:
     sending.send("a", "b", "c")
-    sending.confirms.returned("b")
+    sending.confirms.returned("b", "jobs.io")
     sending.confirms.confirm(3, multiple=True, accepted=True)
     assert sending.outcomes == [("b", BrokerUnavailable), ("a", None), ("c", None)]
     assert sending.calls == {"unroutable": 1}
@@ -92,8 +91,8 @@ async def test_message_that_is_sent_twice_and_returned_twice_is_refused_twice(
     sending: Sending,
 ) -> None:
     sending.send("a", "a")
-    sending.confirms.returned("a")
-    sending.confirms.returned("a")
+    sending.confirms.returned("a", "jobs.io")
+    sending.confirms.returned("a", "jobs.io")
     assert sending.outcomes == [("a", BrokerUnavailable)] * 2
 
 

@@ -10,17 +10,22 @@ from pamqp.header import ContentHeader
 from pydantic import SecretStr
 
 from api.broker.encoding import JobFrames, properties
+from contracts.celery_app import create_celery
+from contracts.messages import build_message
 from contracts.records import JobRecord, new_record
-from contracts.schemas import FanOutArgs, SumArgs
 from contracts.settings import SharedSettings
-from contracts.tasks import CATALOGUE, FAN_OUT, SUM_NUMBERS, TaskSpec
-from contracts.wire import build_message, create_celery
+from twinlane_sdk.task_spec import TaskSpec
+from twinlane_tasks.catalogue import bundled_tasks
+from twinlane_tasks.http import FAN_OUT, FanOutArgs
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs
 
+CATALOGUE = bundled_tasks()
 CELERY = create_celery(
     SharedSettings(
         broker_url=SecretStr("amqp://nobody:nothing@127.0.0.1:1//"),
         result_url=SecretStr("redis://127.0.0.1:1/0"),
-    )
+    ),
+    CATALOGUE,
 )
 CHANNEL = 1
 MAX_FRAME_BYTES = 4_096
@@ -67,7 +72,7 @@ def example(
 
 
 def job_frames() -> JobFrames:
-    return JobFrames(CELERY, CHANNEL, MAX_FRAME_BYTES)
+    return JobFrames(CELERY, CATALOGUE, CHANNEL, MAX_FRAME_BYTES)
 
 
 @EVERY_TASK
@@ -77,7 +82,7 @@ def test_every_message_is_what_celery_builds(spec: TaskSpec[Any, Any]) -> None:
     for number, batch in enumerate(batches):
         record = example(spec, f"job-{number}", batch=batch)
         published = read(frames.encode(record, NOW))
-        celerys = build_message(CELERY, record)
+        celerys = build_message(CELERY, CATALOGUE, record)
         expected = properties(record, celerys)
         expected.timestamp = record.submitted_at.replace(microsecond=0)
         assert published.properties == expected

@@ -3,8 +3,7 @@ import pytest
 from api.broker.pending_job import OnRefusal, PendingJob
 from api.errors.types import ApiError, LaneFull
 from contracts.records import new_record
-from contracts.schemas import SumArgs
-from contracts.tasks import SUM_NUMBERS
+from twinlane_tasks.sums import SUM_NUMBERS, SumArgs
 
 FULL = LaneFull("It is full.")
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from api.dead_letters.letter import Death
-from contracts.lanes import DELIVERY_LIMIT
+from contracts.topology import DELIVERY_LIMIT
 from unit.api.dead_letters.letters import DIED_AT, letter, x_death
 
 

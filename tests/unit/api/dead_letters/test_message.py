@@ -5,8 +5,10 @@ import pytest
 from api.dead_letters.letter import DeadLetter
 from api.dead_letters.message import RequeuedMessage
 from api.errors.types import DeadLetterNotRequeueable
+from twinlane_tasks.catalogue import bundled_tasks
 from unit.api.dead_letters.letters import EMBED, letter, x_death
 
+TASKS = bundled_tasks()
 STAGE = {"task": "io.send_report", "options": {"task_id": "a-job", "queue": "jobs.io"}}
 
 
@@ -22,7 +24,7 @@ def test_requeued_message_is_as_it_was_before_it_died() -> None:
         "x-delivery-count": 6,
         "x-acquired-count": 6,
     }
-    message = RequeuedMessage.of(letter(headers), "a-job", 3)
+    message = RequeuedMessage.of(TASKS, letter(headers), "a-job", 3)
     assert message.queue == "jobs.io"
     assert message.properties.headers == {
         "id": "a-job",
@@ -35,7 +37,7 @@ def test_requeued_message_is_as_it_was_before_it_died() -> None:
 
 def test_requeued_message_marks_the_stages_to_come() -> None:
     body = [[], {"month": "2025-01"}, EMBED | {"chain": [STAGE]}]
-    _, arguments, embed = json.loads(RequeuedMessage.of(letter(body=body), "a-job", 2).body)
+    _, arguments, embed = json.loads(RequeuedMessage.of(TASKS, letter(body=body), "a-job", 2).body)
     assert arguments == {"month": "2025-01"}
     assert embed["chain"][0]["options"]["headers"] == {"requeues": 2}
 
@@ -54,4 +56,4 @@ def test_requeued_message_marks_the_stages_to_come() -> None:
 )
 def test_message_that_no_worker_could_read_is_not_requeued(dead: DeadLetter) -> None:
     with pytest.raises(DeadLetterNotRequeueable):
-        RequeuedMessage.of(dead, "a-job", 1)
+        RequeuedMessage.of(TASKS, dead, "a-job", 1)

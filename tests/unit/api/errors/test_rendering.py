@@ -10,7 +10,9 @@ from api.errors import types
 from api.errors.openapi import responses
 from api.errors.rendering import register
 from api.errors.types import ApiError, BrokerUnavailable, InvalidField, InvalidRequest, JobNotFound
-from contracts.schemas import Month, ProcessCsvArgs, SumArgs
+from twinlane_sdk.fields import Month
+from twinlane_tasks.csv import ProcessCsvArgs
+from twinlane_tasks.sums import SumArgs
 
 ALL_ERRORS = [
     error

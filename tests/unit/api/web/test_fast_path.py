@@ -14,7 +14,9 @@ from api.errors.types import JobNotFound
 from api.web.fast_path import FastPath, fast_path
 from api.web.parameters import refuse_unknown_parameters
 from api.web.request_limits import BodyLimit
-from contracts.schemas import FetchUrlArgs, ProcessCsvArgs, SumArgs
+from twinlane_tasks.csv import ProcessCsvArgs
+from twinlane_tasks.http import FetchUrlArgs
+from twinlane_tasks.sums import SumArgs
 
 JSON = {"Content-Type": "application/json"}
 MAX_BODY_BYTES = 20_000

@@ -1,6 +1,6 @@
 import pytest
 
-from contracts.errors import RejectedError
+from twinlane_sdk.errors import RejectedError
 from unit.worker_cpu.cpu_lane import CpuLane, counts
 
 

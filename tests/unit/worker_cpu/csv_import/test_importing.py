@@ -3,7 +3,7 @@ from datetime import date
 
 import pytest
 
-from contracts.errors import RejectedError
+from twinlane_sdk.errors import RejectedError
 from unit.worker_cpu.cpu_lane import CpuLane, counts, types
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.schemas import QuarantinedLine
+from twinlane_tasks.csv import QuarantinedLine
 from worker_cpu.csv_import.quarantine import (
     BadLine,
     QuarantineWriter,

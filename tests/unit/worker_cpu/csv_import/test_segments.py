@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.errors import RetryableError
+from twinlane_sdk.errors import RetryableError
 from unit.worker_cpu.cpu_lane import CpuLane
 from worker_cpu.csv_import.segments import (
     MARK_RECORDS,

@@ -3,9 +3,9 @@ import random
 
 import pytest
 
-from contracts.errors import RejectedError
-from contracts.schemas import ProcessCsvArgs
 from contracts.storage import open_storage
+from twinlane_sdk.errors import RejectedError
+from twinlane_tasks.csv import ProcessCsvArgs
 from unit.worker_cpu.cpu_lane import CpuLane, counts
 from worker_cpu.settings import WorkerCpuSettings
 from worker_cpu.tasks import CpuTasks

@@ -1,6 +1,6 @@
 from decimal import ROUND_HALF_UP, Decimal
 
-from contracts.schemas import AggregateSalesResult, ProductSales
+from twinlane_tasks.sales import AggregateSalesResult, ProductSales
 from unit.worker_cpu.cpu_lane import SALES_HEADER, CpuLane
 
 NOTHING = (0, 0, Decimal(0), None)

@@ -10,7 +10,7 @@ import obstore
 import pytest
 from obstore.store import LocalStore, ObjectStore
 
-from contracts.errors import RetryableError
+from twinlane_sdk.errors import RetryableError
 from worker_io.mail.lease import held_lease
 
 KEY = "artifacts/job-42/claims/mail"

@@ -6,7 +6,7 @@ from email.policy import default
 
 import pytest
 
-from contracts.errors import RejectedError
+from twinlane_sdk.errors import RejectedError
 from worker_io.mail.message import Report, build_mail
 
 REPORT = Report(

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
 from api.batches.store import Batch
-from contracts.records import JobState
+from contracts.states import JobState
 
 _MAX_JOBS: Final = 100_000
 """Jobs that are remembered, of the batches that were asked for last: some 30 MB at most."""

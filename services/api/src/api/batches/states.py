@@ -8,22 +8,15 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from pydantic_core import from_json
-from redis.asyncio import Redis
 
 from api.batches.cache import BatchCache, CachedBatch, JobShape
 from api.batches.store import BatchStore
 from api.concurrency import Batcher, yielding
 from api.store.jobs import JobStore
-from api.store.redis import bounded, chunks
-from contracts.records import (
-    BatchRecord,
-    JobState,
-    Meta,
-    Reception,
-    meta_key,
-    record_key,
-    running_key,
-)
+from api.store.redis import RedisClient, chunks
+from contracts.keys import meta_key, record_key, running_key
+from contracts.records import BatchRecord, Meta, Reception
+from contracts.states import JobState
 
 _READERS_AT_ONCE: Final = 10_000
 """Clients that share one reading of a batch."""
@@ -59,11 +52,9 @@ class BatchStatus:
 class BatchStates:
     """Derives the states of batches from those of their jobs."""
 
-    def __init__(
-        self, redis: Redis, timeout_seconds: float, store: JobStore, batches: BatchStore
-    ) -> None:
-        self._redis = redis
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, redis: RedisClient, store: JobStore, batches: BatchStore) -> None:
+        self._redis = redis.client
+        self._bounded = redis.bounded
         self._store = store
         self._batches = batches
         self._cache = BatchCache()
@@ -118,7 +109,7 @@ class BatchStates:
         """Read the records of jobs that have not been read yet, or were not there."""
         shared: dict[JobShape, JobShape] = {}
         for chunk in chunks(job_ids, _CHUNK):
-            async with bounded(self._timeout_seconds):
+            async with self._bounded():
                 records = await self._redis.mget(map(record_key, chunk))
             async for job_id, record in yielding(zip(chunk, records, strict=True)):
                 if record is not None:
@@ -145,7 +136,7 @@ class BatchStates:
     ) -> Iterator[tuple[str, list[bytes | str | None]]]:
         """Return what workers wrote of each job and its stages, the job's end first."""
         keys = {job_id: _meta_keys(job_id, cached.shapes[job_id]) for job_id in job_ids}
-        async with bounded(self._timeout_seconds):
+        async with self._bounded():
             values = iter(await self._redis.mget([key for own in keys.values() for key in own]))
         return ((job_id, [next(values) for _ in own]) for job_id, own in keys.items())
 
@@ -182,5 +173,5 @@ def _meta_keys(job_id: str, shape: JobShape) -> list[str]:
 
 def _end(raw: bytes | str | None) -> tuple[JobState, datetime | None] | None:
     """Return how and when a job ended that was never reopened."""
-    meta = Meta.model_validate_json(raw) if raw else None
+    meta = Meta.from_redis(raw)
     return (meta.end_state, meta.date_done) if meta and meta.end_state else None

@@ -1,24 +1,14 @@
 """Batches in Redis: which jobs one has. What became of those is read by `states`."""
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
-from redis.asyncio import Redis
-
 from api.concurrency import yielding
 from api.errors.types import BatchNotFound
-from api.store.redis import bounded
-from contracts.records import (
-    ITEM_JOB,
-    BatchRecord,
-    Reception,
-    batch_job_id,
-    batch_key,
-    items_key,
-    reopens_key,
-)
+from api.store.redis import RedisClient
+from contracts.keys import batch_key, items_key, reopens_key
+from contracts.records import ITEM_JOB, BatchRecord, Reception, batch_job_id
 
 BODY_SECONDS: Final = 600
 """What the body of a batch may take to come in. One that takes longer will not: its API process was
@@ -60,9 +50,9 @@ class BatchStore:
     All methods raise ResultsUnavailable if Redis does not answer in time.
     """
 
-    def __init__(self, redis: Redis, timeout_seconds: float) -> None:
-        self._redis = redis
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis.client
+        self._bounded = redis.bounded
 
     async def create(self, record: BatchRecord) -> bool:
         """Write the record of a new batch, without items; return False if there is one."""
@@ -111,6 +101,3 @@ class BatchStore:
         if raw is None:
             raise BatchNotFound(batch_id)
         return Batch(BatchRecord.model_validate_json(raw), items or b"", int(reopens or 0))
-
-    def _bounded(self) -> AbstractAsyncContextManager[None]:
-        return bounded(self._timeout_seconds)

@@ -13,7 +13,7 @@ from typing import Final
 from api.batches.states import BatchStates, BatchStatus
 from api.concurrency import wait_for_event
 from api.store.changes import StateChanges
-from contracts.records import ends_channel
+from contracts.keys import ends_channel
 
 _READ_AGAIN_SECONDS: Final = 5.0
 """A batch is read again after so long without its last announcement: nobody announces that a job's

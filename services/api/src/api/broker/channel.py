@@ -20,6 +20,7 @@ from api.broker.confirms import PendingConfirms
 from api.broker.encoding import JobFrames
 from api.broker.pending_job import PendingJob
 from api.errors.types import BrokerUnavailable
+from twinlane_sdk.catalogue import Catalogue
 
 _NUMBER: Final = 1
 _WRITE_JOBS: Final = 256
@@ -36,7 +37,11 @@ class ConfirmChannel(Channel):
 
     @classmethod
     async def open_on(
-        cls, connection: AbstractConnection, celery: Celery, confirms: PendingConfirms
+        cls,
+        connection: AbstractConnection,
+        celery: Celery,
+        catalogue: Catalogue,
+        confirms: PendingConfirms,
     ) -> Self:
         """Open it; the connection must have no channel yet.
 
@@ -46,7 +51,9 @@ class ConfirmChannel(Channel):
         """
         channel = cls(connection, _NUMBER)
         channel._confirms = confirms
-        channel._frames = JobFrames(celery, _NUMBER, connection.connection_tune.frame_max)
+        channel._frames = JobFrames(
+            celery, catalogue, _NUMBER, connection.connection_tune.frame_max
+        )
         channel._writing = asyncio.Lock()
         connection.channels[_NUMBER] = channel
         await channel.open()
@@ -129,4 +136,4 @@ class ConfirmChannel(Channel):
     async def _on_return_frame(self, frame: Basic.Return) -> None:
         header = cast("ContentHeader", await self._get_frame())
         await self._read_content(frame, header)
-        self._confirms.returned(header.properties.message_id)
+        self._confirms.returned(header.properties.message_id, frame.routing_key or "")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from api.broker.encoding import routing_key
 from api.broker.pending_job import PendingJob
 from api.errors.types import ApiError, BrokerUnavailable, LaneFull, OutcomeUnknown
 
@@ -71,13 +70,14 @@ class PendingConfirms:
         if not accepted:
             self._listener.refused()
 
-    def returned(self, message_id: str | None) -> None:
+    def returned(self, message_id: str | None, routing_key: str) -> None:
         """Refuse the job whose message no queue takes; the ack that follows means nothing then."""
         for tag, job in self._sent.items():
             if job and job.record.id == message_id:
                 self._sent[tag] = None
-                key = routing_key(job.record)
-                self._refuse(job, BrokerUnavailable(f"No queue takes {key!r}: it is not declared."))
+                self._refuse(
+                    job, BrokerUnavailable(f"No queue takes {routing_key!r}: it is not declared.")
+                )
                 break
         self._listener.unroutable()
 

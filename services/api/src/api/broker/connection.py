@@ -14,7 +14,7 @@ from celery import Celery
 from kombu import Queue
 from yarl import URL
 
-from contracts.lanes import declare_topology
+from contracts.topology import declare_topology
 
 LOST_CONNECTION: Final = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 """What aiormq raises when RabbitMQ went away or refused."""

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from api.broker.connection import LOST_CONNECTION, losses_as_errors
 from api.broker.publisher import Publisher
 from api.errors.types import BrokerUnavailable
-from contracts.lanes import DEAD_LETTERS, Lane
+from contracts.topology import DEAD_LETTERS
 from contracts.worker_counts import COUNT_TASKS, WorkerCount
+from twinlane_sdk.lanes import Lane
 
 _ANSWER_SECONDS: Final = 1.0
 """How long workers may take to answer; a busy network is no reason to hold up a request."""

@@ -9,7 +9,7 @@ import math
 import struct
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import pamqp.frame
 from celery import Celery
@@ -20,16 +20,11 @@ from pamqp.commands import Basic
 from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER
 from pamqp.header import ContentHeader
 
-from contracts.lanes import JOBS
-from contracts.records import BATCH_HEADER, JobRecord
-from contracts.tasks import CATALOGUE
-from contracts.wire import (
-    PERSISTENT,
-    JobMessage,
-    build_message,
-    known_arguments,
-    shown_arguments,
-)
+from contracts.messages import BATCH_HEADER, PERSISTENT, JobMessage, build_message, shown_arguments
+from contracts.records import JobRecord
+from contracts.topology import JOBS
+from twinlane_sdk.catalogue import Catalogue
+from twinlane_sdk.task_spec import TaskSpec
 
 _DELAY_EXCHANGE: Final = level_name(MAX_LEVEL)
 _OWN_HEADERS: Final = frozenset({"id", "root_id", "kwargsrepr", "submitted_at", BATCH_HEADER})
@@ -57,18 +52,21 @@ _FLAGS: Final = sum(
 class JobFrames:
     """Encodes jobs for one channel of one connection, whose frames may have so many bytes."""
 
-    def __init__(self, celery: Celery, channel: int, max_frame_bytes: int) -> None:
+    def __init__(
+        self, celery: Celery, catalogue: Catalogue, channel: int, max_frame_bytes: int
+    ) -> None:
         self._celery = celery
+        self._catalogue = catalogue
         self._channel = channel
         self._max_content_bytes = max_frame_bytes - len(pamqp.frame.marshal(ContentBody(b""), 0))
         self._templates: dict[str, _Template] = {}
 
     def encode(self, record: JobRecord, now: datetime) -> bytes:
         """Return the frames that publish a job's first stage: mandatory, persistent."""
-        exchange, routing_key = _address(record, now)
+        exchange, routing_key = self._address(record, now)
         publish = _publish_frame(self._channel, exchange, routing_key)
         if len(record.stages) > 1:
-            message = build_message(self._celery, record)
+            message = build_message(self._celery, self._catalogue, record)
             header = ContentHeader(0, len(message.body), properties(record, message))
             return b"".join(
                 (publish, pamqp.frame.marshal(header, self._channel), *self._body(message.body))
@@ -79,11 +77,21 @@ class JobFrames:
             (publish, _frame(FRAME_HEADER, self._channel, header_payload), *self._body(body))
         )
 
+    def _address(self, record: JobRecord, now: datetime) -> tuple[str, str]:
+        """Return exchange and routing key: those of the delay queues for a later start."""
+        queue = self._catalogue[record.stages[0].task].lane.queue_name
+        if record.run_at is None or record.run_at <= now:
+            return JOBS.name, queue
+        delay_seconds = math.ceil((record.run_at - now).total_seconds())
+        return _DELAY_EXCHANGE, calculate_routing_key(delay_seconds, queue)
+
     def _template(self, record: JobRecord) -> "_Template":
         template = self._templates.get(record.task)
         if template is None:
-            message = build_message(self._celery, record)
-            template = self._templates[record.task] = _Template(record.task, message)
+            message = build_message(self._celery, self._catalogue, record)
+            template = self._templates[record.task] = _Template(
+                self._catalogue[record.task], message
+            )
         return template
 
     def _body(self, body: bytes) -> list[bytes]:
@@ -97,10 +105,10 @@ class JobFrames:
 class _Template:
     """What the messages of a task have in common."""
 
-    def __init__(self, task: str, message: JobMessage) -> None:
+    def __init__(self, spec: TaskSpec[Any, Any], message: JobMessage) -> None:
         common = {k: v for k, v in message.headers.items() if k not in _OWN_HEADERS}
         _, _, embedded = json.loads(message.body)
-        self._task = task
+        self._spec = spec
         self._after_arguments = f", {json.dumps(embedded)}]"
         self._headers = encode.field_table(common)[_LONG.size :]  # it begins with its size
         self._content_type = b"".join(
@@ -109,7 +117,7 @@ class _Template:
 
     def fill(self, record: JobRecord) -> tuple[bytes, bytes]:
         """Return a message's body and the payload of its header frame."""
-        arguments = known_arguments(record.task, record.args)
+        arguments = self._spec.known_arguments(record.args)
         body = f"[[], {json.dumps(arguments)}{self._after_arguments}".encode()
         long_id = _long_string(record.id)
         short_id = encode.short_string(record.id)
@@ -153,20 +161,6 @@ def properties(record: JobRecord, message: JobMessage) -> Basic.Properties:
         message_id=record.id,
         timestamp=record.submitted_at,
     )
-
-
-def routing_key(record: JobRecord) -> str:
-    """Return the name of the queue that a job goes to first."""
-    return CATALOGUE[record.stages[0].task].lane.queue_name
-
-
-def _address(record: JobRecord, now: datetime) -> tuple[str, str]:
-    """Return exchange and routing key: by way of the broker's delay queues for a later start."""
-    queue = routing_key(record)
-    if record.run_at is None or record.run_at <= now:
-        return JOBS.name, queue
-    delay_seconds = math.ceil((record.run_at - now).total_seconds())
-    return _DELAY_EXCHANGE, calculate_routing_key(delay_seconds, queue)
 
 
 @lru_cache(maxsize=64)

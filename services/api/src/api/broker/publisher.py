@@ -20,8 +20,9 @@ from api.broker.connection import LOST_CONNECTION, AmqpConnection, declare, loss
 from api.broker.pending_job import PendingJob
 from api.concurrency import BackgroundTasks
 from api.errors.types import ApiError, BrokerUnavailable
-from contracts.lanes import DEAD_LETTER_NOTICES, DEAD_LETTERS
 from contracts.records import JobRecord
+from contracts.topology import DEAD_LETTER_NOTICES, DEAD_LETTERS
+from twinlane_sdk.catalogue import Catalogue
 
 _OPEN_SECONDS: Final = 5.0
 """What opening may take; those who wait for it give up sooner."""
@@ -51,8 +52,9 @@ class Publisher:
     `timeout_seconds` bounds a submission as a whole: recording it, connecting, and the confirm.
     """
 
-    def __init__(self, celery: Celery, timeout_seconds: float) -> None:
+    def __init__(self, celery: Celery, catalogue: Catalogue, timeout_seconds: float) -> None:
         self._celery = celery
+        self._catalogue = catalogue
         self._timeout_seconds = timeout_seconds
         self._opening: asyncio.Task[_Link] | None = None
         self._latest: _Link | None = None
@@ -194,7 +196,9 @@ class Publisher:
             silent=partial(self._check_alive, connection),
         )
         confirms = PendingConfirms(_MOST_PENDING, listener)
-        return await ConfirmChannel.open_on(connection.amqp, self._celery, confirms)
+        return await ConfirmChannel.open_on(
+            connection.amqp, self._celery, self._catalogue, confirms
+        )
 
     # --- when the broker does not take what is sent ---
 

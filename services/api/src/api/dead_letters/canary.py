@@ -10,7 +10,7 @@ from api.errors.types import ApiError
 from api.jobs.waiting import wait_for_change
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
-from contracts.records import JobState
+from contracts.states import JobState
 
 CANARY_SECONDS: Final = 30.0
 """How long a request waits for the jobs to end."""

@@ -5,35 +5,26 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from api.dead_letters.letter import DELIVERY_LIMIT_REASON, Death
 from api.dead_letters.message import RequeuedMessage
 from api.store.jobs import end_meta
-from api.store.redis import bounded
-from contracts.records import (
-    FAILURE_STATE,
-    PROGRESS_STATE,
-    STARTED_STATE,
-    Attempt,
-    AttemptError,
-    Meta,
-    Running,
+from api.store.redis import RedisClient
+from contracts.failures import FailureReason
+from contracts.keys import (
     attempts_key,
     cancel_key,
     ends_channel,
     meta_key,
     record_key,
-    reopens_key,
     requeues_key,
     running_key,
 )
-from contracts.wire import batch_of_record
+from contracts.records import Attempt, Meta, batch_of
+from contracts.requeues import queue_reopening
+from contracts.states import FAILURE_STATE
 
-_WORKER_LOST: Final = AttemptError(
-    type="WorkerLost", message="the worker was lost before the attempt ended"
-)
 _PENDING: Final = {"status": "PENDING", "result": None}
 """What Celery answers for a task that has not begun."""
 
@@ -44,15 +35,15 @@ class JobUpdates:
     All methods raise ResultsUnavailable if Redis does not answer in time.
     """
 
-    def __init__(self, redis: Redis, timeout_seconds: float, job_ttl_seconds: int) -> None:
-        self._redis = redis
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, redis: RedisClient, job_ttl_seconds: int) -> None:
+        self._redis = redis.client
+        self._bounded = redis.bounded
         self._job_ttl_seconds = job_ttl_seconds
 
     async def prepare(self, job_ids: Iterable[str]) -> None:
         """Keep what is known of jobs for as long as of new ones, and delete earlier cancels."""
         async with (
-            bounded(self._timeout_seconds),
+            self._bounded(),
             self._redis.pipeline(transaction=False) as pipeline,
         ):
             for job_id in job_ids:
@@ -70,19 +61,13 @@ class JobUpdates:
         """
         job_id, requeues = message.job_id, message.requeues
         keys = {meta_key(job_id), meta_key(message.letter.death.task_id or job_id)}
-        async with bounded(self._timeout_seconds), self._redis.pipeline() as transaction:
+        async with self._bounded(), self._redis.pipeline() as transaction:
             await transaction.watch(*keys)
-            ends = zip(keys, map(_meta, await transaction.mget(*keys)), strict=True)
-            batch = batch_of_record(await transaction.get(record_key(job_id)))
-            # A worker may have run it and ended it already since it was published.
-            past = [key for key, end in ends if end and end.requeues < requeues]
+            ends = dict(zip(keys, await transaction.mget(*keys), strict=True))
+            record = await transaction.get(record_key(job_id))
             transaction.multi()  # type: ignore[no-untyped-call]
-            transaction.set(requeues_key(job_id), requeues, ex=self._job_ttl_seconds)
-            if past:
-                transaction.delete(*past)
-            if past and batch:  # whoever has cached the job's end must read it anew
-                transaction.incr(reopens_key(batch))
-                transaction.expire(reopens_key(batch), self._job_ttl_seconds)
+            # A worker may have run it and ended it already since it was published: that end stays.
+            queue_reopening(transaction, job_id, requeues, ends, record, self._job_ttl_seconds)
             transaction.publish(meta_key(job_id), json.dumps(_PENDING | {"task_id": job_id}))
             await transaction.execute()
 
@@ -94,15 +79,15 @@ class JobUpdates:
 
         """
         key, running = meta_key(job_id), running_key(death.task_id or job_id)
-        async with bounded(self._timeout_seconds), self._redis.pipeline() as transaction:
+        async with self._bounded(), self._redis.pipeline() as transaction:
             watched = (key, running, requeues_key(job_id))
             await transaction.watch(*watched)
             raw_end, raw_running, requeues = await transaction.mget(*watched)
-            if _is_outdated(death, _meta(raw_end), int(requeues or 0)):
+            if _is_outdated(death, Meta.from_redis(raw_end), int(requeues or 0)):
                 return False
-            batch = batch_of_record(await transaction.get(record_key(job_id)))
+            batch = batch_of(await transaction.get(record_key(job_id)))
             transaction.multi()  # type: ignore[no-untyped-call]
-            if attempt := _lost_attempt(_meta(raw_running), death):
+            if attempt := _lost_attempt(Meta.from_redis(raw_running), death):
                 self._append(transaction, job_id, attempt)
                 transaction.delete(running)  # or it would be appended once more
             self._fail(transaction, job_id, death)
@@ -116,7 +101,13 @@ class JobUpdates:
         transaction.expire(attempts_key(job_id), self._job_ttl_seconds)
 
     def _fail(self, transaction: Pipeline, job_id: str, death: Death) -> None:
-        meta = end_meta(job_id, FAILURE_STATE, "DeadLettered", death.description, death.requeues)
+        meta = end_meta(
+            job_id,
+            FAILURE_STATE,
+            FailureReason.DEAD_LETTERED.error_type,
+            death.description,
+            death.requeues,
+        )
         transaction.set(meta_key(job_id), meta, ex=self._job_ttl_seconds)
         transaction.publish(meta_key(job_id), meta)
 
@@ -127,24 +118,8 @@ def _is_outdated(death: Death, end: Meta | None, requeues: int) -> bool:
     return has_ended or requeues > death.requeues
 
 
-def _meta(raw: bytes | str | None) -> Meta | None:
-    return Meta.model_validate_json(raw) if raw else None
-
-
 def _lost_attempt(meta: Meta | None, death: Death) -> Attempt | None:
     """Return the attempt that the message died with, which no worker was left to write."""
     if meta is None or death.reason != DELIVERY_LIMIT_REASON or meta.requeues != death.requeues:
         return None
-    if meta.status not in {STARTED_STATE, PROGRESS_STATE}:
-        return None
-    running = Running.model_validate(meta.result or {})
-    ended_at = death.died_at or datetime.now(UTC)
-    return Attempt(
-        number=running.attempt,
-        task=death.task or "unknown",
-        worker=running.worker or "unknown",
-        started_at=running.started_at or ended_at,
-        ended_at=ended_at,
-        error=_WORKER_LOST,
-        requeues=death.requeues,
-    )
+    return meta.lost_attempt(death.task or "unknown", death.died_at or datetime.now(UTC))

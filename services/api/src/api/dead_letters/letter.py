@@ -10,8 +10,8 @@ from typing import Any, Final
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from contracts.lanes import DELIVERY_LIMIT
-from contracts.records import REQUEUES_HEADER
+from contracts.messages import REQUEUES_HEADER
+from contracts.topology import DELIVERY_LIMIT
 
 DELIVERY_LIMIT_REASON: Final = "delivery_limit"
 REJECTED_REASON: Final = "rejected"

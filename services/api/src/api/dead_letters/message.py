@@ -2,15 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pamqp.commands import Basic
 
 from api.dead_letters.letter import DeadLetter
 from api.errors.types import DeadLetterNotRequeueable
-from contracts.records import REQUEUES_HEADER
-from contracts.tasks import CATALOGUE
-from contracts.wire import PERSISTENT
+from contracts.messages import PERSISTENT, REQUEUES_HEADER
+from twinlane_sdk.catalogue import Catalogue
 
 _JSON: Final = "application/json"
 _BROKER_HEADERS: Final = (
@@ -35,14 +34,14 @@ class RequeuedMessage:
     properties: Basic.Properties
 
     @classmethod
-    def of(cls, letter: DeadLetter, job_id: str, requeues: int) -> "RequeuedMessage":
+    def of(cls, catalogue: Catalogue, letter: DeadLetter, job_id: str, requeues: int) -> Self:
         """Return the message that runs a dead letter's job again.
 
         Raises:
             DeadLetterNotRequeueable: no worker could do anything with it.
 
         """
-        spec = CATALOGUE.get(letter.death.task or "")
+        spec = catalogue.get(letter.death.task or "")
         if spec is None:
             raise DeadLetterNotRequeueable(f"No worker knows the task {letter.death.task!r}.")
         return cls(

@@ -16,13 +16,13 @@ from amqp.exceptions import AMQPError
 from celery import Celery
 from pydantic import ValidationError
 
-from api.broker.connection import LOST_CONNECTION, connected, losses_as_errors
+from api.broker.connection import LOST_CONNECTION, connected, declare, losses_as_errors
 from api.concurrency import stop_task, wait_for_event
 from api.dead_letters.job_updates import JobUpdates
 from api.dead_letters.letter import REJECTED_REASON, Death
 from api.errors.types import JobNotFound, ResultsUnavailable
 from api.store.jobs import JobStore
-from contracts.lanes import DEAD_LETTER_NOTICES, DEAD_LETTERS, declare_topology
+from contracts.topology import DEAD_LETTER_NOTICES, DEAD_LETTERS
 
 _AT_ONCE: Final = 50
 _CONNECT_SECONDS: Final = 5.0
@@ -60,7 +60,7 @@ class DeathNoticeConsumer:
                 with losses_as_errors():
                     await self._connect_and_consume()
             except ChannelNotFoundEntity:
-                await asyncio.to_thread(self._declare)
+                await self._declare()
             except Exception as exc:  # noqa: BLE001 - whatever it is, deaths must be seen again
                 logger.warning("no notices of dead messages, again in a second: %r", exc)
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -85,11 +85,9 @@ class DeathNoticeConsumer:
             if not queue.consumer_count:
                 return
 
-    def _declare(self) -> None:
+    async def _declare(self) -> None:
         try:
-            with self._celery.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
-                connection.connect()
-                declare_topology(connection, own=(DEAD_LETTERS, DEAD_LETTER_NOTICES))
+            await declare(self._celery, _CONNECT_SECONDS, (DEAD_LETTERS, DEAD_LETTER_NOTICES))
         except (AMQPError, OSError) as exc:
             logger.warning("the queue of the notices can't be declared: %r", exc)
 

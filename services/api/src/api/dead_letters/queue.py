@@ -21,7 +21,7 @@ from api.concurrency import wait_for_event
 from api.dead_letters.letter import DeadLetter
 from api.dead_letters.message import RequeuedMessage
 from api.errors.types import BrokerUnavailable, DeadLettersBusy, LaneFull, RequeueOutcomeUnknown
-from contracts.lanes import DEAD_LETTERS, JOBS
+from contracts.topology import DEAD_LETTERS, JOBS
 
 SCAN_LIMIT: Final = 10_000
 """Letters held at once at most; those behind them are seen when these are gone."""

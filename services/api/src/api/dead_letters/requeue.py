@@ -18,7 +18,8 @@ from api.errors.types import ApiError, DeadLetterNotRequeueable, JobNotFound, Re
 from api.store.changes import StateChanges
 from api.store.jobs import JobStore
 from api.store.redis import chunks
-from contracts.records import JobState
+from contracts.states import JobState
+from twinlane_sdk.catalogue import Catalogue
 
 _PUBLISHED_AT_ONCE: Final = 500
 """Messages that wait for their confirms at the same time."""
@@ -52,8 +53,14 @@ class Requeuer:
     """Takes letters out of the queue."""
 
     def __init__(
-        self, queue: DeadLetterQueue, store: JobStore, changes: StateChanges, updates: JobUpdates
+        self,
+        catalogue: Catalogue,
+        queue: DeadLetterQueue,
+        store: JobStore,
+        changes: StateChanges,
+        updates: JobUpdates,
     ) -> None:
+        self._catalogue = catalogue
         self._queue = queue
         self._store = store
         self._changes = changes
@@ -104,9 +111,25 @@ class Requeuer:
             chosen = await criteria.select(await describe(self._store, hold.letters))
             outcome.refused += criteria.refuse_missing(chosen)
             outcome.left += len(chosen[limit:])
-            messages = _messages(chosen[:limit], outcome)
+            messages = self._messages(chosen[:limit], outcome)
             await self._send(hold, messages[:first], outcome)
         return [message.letter.id for message in messages[first:]] if first else []
+
+    def _messages(self, chosen: Sequence[KnownLetter], outcome: Requeued) -> list[RequeuedMessage]:
+        """Return the messages that run the letters' jobs again; refuse those that can't run."""
+        messages: dict[str, RequeuedMessage] = {}
+        for known in chosen:
+            try:
+                job_id = _failed_job(known)
+                if job_id in messages:
+                    raise DeadLetterNotRequeueable(f"Another letter of job {job_id} is requeued.")
+                before = max(known.requeues, known.letter.death.requeues)
+                messages[job_id] = RequeuedMessage.of(
+                    self._catalogue, known.letter, job_id, before + 1
+                )
+            except ApiError as exc:
+                outcome.refused.append(Refusal(known.letter.id, exc))
+        return list(messages.values())
 
     async def _requeue_rest(self, letter_ids: Sequence[str], outcome: Requeued) -> None:
         try:
@@ -164,21 +187,6 @@ async def _publish(hold: Hold, message: RequeuedMessage) -> ApiError | None:
     except ApiError as exc:
         return exc
     return None
-
-
-def _messages(chosen: Sequence[KnownLetter], outcome: Requeued) -> list[RequeuedMessage]:
-    """Return the messages that run the letters' jobs again; refuse those that can't run."""
-    messages: dict[str, RequeuedMessage] = {}
-    for known in chosen:
-        try:
-            job_id = _failed_job(known)
-            if job_id in messages:
-                raise DeadLetterNotRequeueable(f"Another letter of job {job_id} is requeued.")
-            before = max(known.requeues, known.letter.death.requeues)
-            messages[job_id] = RequeuedMessage.of(known.letter, job_id, before + 1)
-        except ApiError as exc:
-            outcome.refused.append(Refusal(known.letter.id, exc))
-    return list(messages.values())
 
 
 def _failed_job(known: KnownLetter) -> str:

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from api.dead_letters.letter import DeadLetter
 from api.errors.types import ApiError, DeadLetterNotFound
 from api.store.jobs import JobSnapshot, JobStore
-from contracts.records import AttemptError, JobState
+from contracts.records import AttemptError
+from contracts.states import JobState
 
 _VARYING: Final = (
     (re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE), "<id>"),

@@ -21,10 +21,12 @@ from api.errors.types import (
     TaskNotFound,
 )
 from api.storage.uploads import Uploads
-from contracts.allow_lists import HostAllowList, RecipientAllowList
-from contracts.errors import RejectedError
-from contracts.schemas import Args, FanOutArgs, FetchUrlArgs, ProcessCsvArgs, SendReportArgs
-from contracts.tasks import FAN_OUT, FETCH_URL, SEND_REPORT, TaskSpec
+from twinlane_sdk.allow_lists import HostAllowList, RecipientAllowList
+from twinlane_sdk.errors import RejectedError
+from twinlane_sdk.task_spec import Args, TaskSpec
+from twinlane_tasks.csv import ProcessCsvArgs
+from twinlane_tasks.http import FAN_OUT, FETCH_URL, FanOutArgs, FetchUrlArgs
+from twinlane_tasks.reports import SEND_REPORT, SendReportArgs
 
 MAX_DELAY: Final = timedelta(days=365)
 

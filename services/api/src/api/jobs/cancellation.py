@@ -9,7 +9,7 @@ from celery import Celery
 
 from api.concurrency import BackgroundTasks
 from api.store.jobs import JobStore
-from contracts.records import REVOKED_STATE, JobState
+from contracts.states import REVOKED_STATE, JobState
 
 _WAITING: Final = {JobState.SCHEDULED, JobState.QUEUED, JobState.RETRYING}
 _BROADCAST_SECONDS: Final = 5.0

@@ -18,7 +18,9 @@ from api.broker.publisher import Publisher
 from api.concurrency import stop_task
 from api.errors.types import ApiError, JobNotFound, OutcomeUnknown, ResultsUnavailable
 from api.store.jobs import JobStore
-from contracts.records import FAILURE_STATE, JobRecord
+from contracts.failures import FailureReason
+from contracts.records import JobRecord
+from contracts.states import FAILURE_STATE
 
 AFTERWARDS_SECONDS: Final = 0.4
 """What Redis may add to an answer that was late already."""
@@ -152,7 +154,7 @@ class Reconciler:
             raise error
         seconds = self._give_up.total_seconds()
         reason = f"RabbitMQ did not take it for {seconds:.0f} s: {error.detail} Submit it again."
-        await self._store.end(record, FAILURE_STATE, "Unconfirmed", reason)
+        await self._store.end(record, FAILURE_STATE, FailureReason.NEVER_QUEUED.error_type, reason)
         logger.warning("job %s failed: %s", record.id, reason)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from api.jobs.group_commit import GroupCommit
 from api.jobs.keyed_submission import Accepted, Identity, KeyedSubmitter
 from contracts.records import JobRecord, new_record
-from contracts.schemas import Args
-from contracts.tasks import TaskSpec
+from twinlane_sdk.task_spec import Args, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.errors.rendering import validation_problem
 from api.errors.types import BodyTooLarge, FileNotFound
-from contracts.schemas import FileName
 from contracts.storage import FileInfo, upload_info_key, upload_key, upload_name_key
+from twinlane_sdk.fields import FileName
 
 _SPOOL_BYTES: Final = 1024**2
 _filename = TypeAdapter(FileName)

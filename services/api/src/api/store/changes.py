@@ -23,7 +23,8 @@ from redis.asyncio.connection import AbstractConnection
 from api.concurrency import stop_task, wait_for_event
 from api.errors.types import ResultsUnavailable
 from api.store.redis import RedisClient
-from contracts.records import PROGRESS_STATE, RETRY_STATE, STARTED_STATE, meta_key
+from contracts.keys import meta_key
+from contracts.states import PROGRESS_STATE, RETRY_STATE, STARTED_STATE
 
 Listener: TypeAlias = Callable[[bytes | None], None]
 """Is called with each message, and with None when messages may have been missed."""

@@ -10,18 +10,11 @@ from typing import Any, Final
 from api.concurrency import Batcher, yielding
 from api.errors.types import JobNotFound
 from api.store.redis import RedisClient, chunks
-from contracts.records import (
-    SUCCESS_STATE,
+from contracts.keys import (
     UNCONFIRMED_PREFIX,
-    Attempt,
-    JobRecord,
-    JobStatus,
-    Meta,
-    TaskMetas,
     attempts_key,
     cancel_key,
     confirmed_key,
-    derive_status,
     ends_channel,
     meta_key,
     record_key,
@@ -29,6 +22,9 @@ from contracts.records import (
     running_key,
     unconfirmed_key,
 )
+from contracts.records import Attempt, JobRecord, Meta, StageMetas
+from contracts.states import SUCCESS_STATE
+from contracts.status import JobStatus, derive_status
 
 _READ_AT_ONCE: Final = 100
 """Snapshots that share a round trip; results may have 64 KiB each."""
@@ -243,8 +239,8 @@ def _snapshot(
     attempts: list[Attempt],
     requeues: int,
 ) -> JobSnapshot:
-    metas = [read_meta(raw) for raw in raw_metas]
-    tasks = [TaskMetas(*pair) for pair in zip(metas[::2], metas[1::2], strict=True)]
+    metas = [Meta.from_redis(raw) for raw in raw_metas]
+    tasks = [StageMetas(*pair) for pair in zip(metas[::2], metas[1::2], strict=True)]
     end = tasks[-1].end
     return JobSnapshot(
         record=record,
@@ -259,14 +255,9 @@ def _time(raw: bytes | None) -> datetime | None:
     return None if raw is None else datetime.fromisoformat(raw.decode())
 
 
-def read_meta(raw: bytes | str | None) -> Meta | None:
-    """Return what Redis has under the key of a meta; None if there is nothing."""
-    return None if raw is None else Meta.model_validate_json(raw)
-
-
 def end_meta(task_id: str, status: str, error_type: str, message: str, requeues: int) -> str:
     """Return what Celery's backend would have written."""
-    error = {"exc_type": error_type, "exc_message": [message], "exc_module": "contracts.errors"}
+    error = {"exc_type": error_type, "exc_message": [message], "exc_module": "celery.exceptions"}
     meta: dict[str, Any] = {
         "status": status,
         "result": error,

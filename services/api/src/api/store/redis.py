@@ -44,7 +44,7 @@ class RedisClient:
             ResultsUnavailable: it does not answer in time, or refuses.
 
         """
-        return bounded(self._timeout_seconds)
+        return _bounded(self._timeout_seconds)
 
     async def ping(self) -> None:
         """Write something: Redis may be there and yet be full, or read-only.
@@ -62,13 +62,7 @@ class RedisClient:
 
 
 @asynccontextmanager
-async def bounded(seconds: float) -> AsyncIterator[None]:
-    """Use Redis for so many seconds.
-
-    Raises:
-        ResultsUnavailable: it does not answer in time, or refuses.
-
-    """
+async def _bounded(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -16,7 +16,8 @@ from api.concurrency import yielding
 from api.errors.rendering import problem_body
 from api.errors.types import ApiError, OutcomeUnknown
 from api.web.job_view import POLL_AGAIN_SECONDS
-from contracts.records import JobState, Reception, batch_job_id
+from contracts.records import Reception, batch_job_id
+from contracts.states import JobState
 
 
 class ItemOutcome(BaseModel):

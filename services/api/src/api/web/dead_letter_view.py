@@ -12,7 +12,8 @@ from api.dead_letters.queue import SCAN_LIMIT
 from api.dead_letters.selection import KnownLetter
 from api.errors.rendering import problem_body
 from api.errors.types import ApiError
-from contracts.records import AttemptError, JobState
+from contracts.records import AttemptError
+from contracts.states import JobState
 
 _EXAMPLES: Final = 3
 

@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field
 from api.batches.states import combined_state
 from api.broker.counts import QueueCount
 from api.store.jobs import JobSnapshot
-from contracts.records import PROGRESS_STATE, JobState
-from contracts.tasks import DRAW_NUMBER, FETCH_URL, SUM_NUMBERS
+from contracts.states import PROGRESS_STATE, JobState
+from twinlane_tasks.draws import DRAW_NUMBER
+from twinlane_tasks.http import FETCH_URL
+from twinlane_tasks.sums import SUM_NUMBERS
 
 STILL_PROCESSING: Final = "Task is still processing"
 STILL_IN_PROGRESS: Final = "Task is still in progress"

@@ -4,7 +4,6 @@ What a job went through is derived from its record and its attempts, so it has t
 whoever asks: a client that comes back with its `Last-Event-ID` misses nothing.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
@@ -12,10 +11,12 @@ from typing import Final
 from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel
 
+from api.concurrency import wait_for_event
 from api.store.changes import StateChanges
 from api.store.jobs import JobSnapshot, JobStore
 from api.web.job_view import job_view
-from contracts.records import Attempt, AttemptError, JobState, Running
+from contracts.records import Attempt, AttemptError, Running
+from contracts.states import JobState
 
 _LOOK_AGAIN_SECONDS: Final = 30.0
 """A change that nobody announced, say because Redis was restarted, is seen after this."""
@@ -57,7 +58,7 @@ async def job_events(
             if snapshot.status.progress not in {None, progress}:
                 progress = snapshot.status.progress
                 yield ServerSentEvent(event="progress", data=progress)
-            await _until(changed)
+            await wait_for_event(changed, _LOOK_AGAIN_SECONDS)
 
 
 def steps_of(snapshot: JobSnapshot) -> list[Step]:
@@ -105,11 +106,3 @@ def _step(running: Running) -> Step:
         worker=running.worker,
         attempt=running.attempt,
     )
-
-
-async def _until(changed: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
-            await changed.wait()
-    except TimeoutError:
-        return

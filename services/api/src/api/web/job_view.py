@@ -8,8 +8,10 @@ from fastapi import Path, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
 from api.store.jobs import JobSnapshot
-from contracts.implementation import RESULT_ARTIFACT, STORED_RESULT
-from contracts.records import Attempt, Failure, JobRecord, JobState, JobStatus, Progress
+from contracts.failures import Failure
+from contracts.records import Attempt, JobRecord, Progress
+from contracts.states import JobState
+from contracts.status import JobStatus
 
 POLL_AGAIN_SECONDS = 1
 
@@ -76,11 +78,6 @@ def job_response(
     if not view.state.is_terminal:
         answer.headers["Retry-After"] = str(POLL_AGAIN_SECONDS)
     return answer
-
-
-def is_stored_result(result: object) -> bool:
-    """Say whether Redis holds only a reference, the result being the artifact `result.json`."""
-    return isinstance(result, dict) and result.get(STORED_RESULT) == RESULT_ARTIFACT
 
 
 def _view(snapshot: JobSnapshot) -> JobView:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from contracts.errors import RejectedError
+from twinlane_sdk.errors import RejectedError
 from worker_cpu.csv_import.records import MAX_RECORD_BYTES
 from worker_cpu.database import quoted
 

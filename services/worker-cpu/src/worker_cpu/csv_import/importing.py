@@ -7,8 +7,8 @@ from typing import Final
 
 import duckdb
 
-from contracts.errors import RejectedError
-from contracts.schemas import ColumnProfile, QuarantinedLine
+from twinlane_sdk.errors import RejectedError
+from twinlane_tasks.csv import ColumnProfile, QuarantinedLine
 from worker_cpu.csv_import.conversion import Conversion
 from worker_cpu.csv_import.dialect import Dialect, detect_dialect
 from worker_cpu.csv_import.one_pass import survey

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import duckdb
 
-from contracts.schemas import ColumnProfile, TopValue
+from twinlane_tasks.csv import ColumnProfile, TopValue
 from worker_cpu.database import identifier, one_thread, quoted
 
 TOP_VALUES: Final = 5

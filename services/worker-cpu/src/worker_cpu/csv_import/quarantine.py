@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from contracts.schemas import QuarantinedLine
+from twinlane_tasks.csv import QuarantinedLine
 from worker_cpu.formula_escaping import escape_cell, unescape_cell
 
 MAX_RAW_BYTES: Final = 16 * 1024

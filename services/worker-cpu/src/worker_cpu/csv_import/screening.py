@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from contracts.errors import RejectedError
+from twinlane_sdk.errors import RejectedError
 from worker_cpu.csv_import.blocks import WellFormedBlock, well_formed_block
 from worker_cpu.csv_import.column_facts import NOTHING_KNOWN, ColumnFacts, common_facts
 from worker_cpu.csv_import.quarantine import MAX_RAW_BYTES, QuarantineWriter

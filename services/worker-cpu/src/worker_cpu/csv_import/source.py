@@ -10,8 +10,8 @@ from typing import Final
 import charset_normalizer
 from obstore.store import ObjectStore
 
-from contracts.errors import RejectedError
 from contracts.storage import upload_key
+from twinlane_sdk.errors import RejectedError
 from worker_cpu.progress import Progress
 from worker_cpu.scratch import local_file
 

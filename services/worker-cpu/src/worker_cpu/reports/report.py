@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from contracts.schemas import ALL_REGIONS, ProductSales, ReportType, SalesFigures
+from twinlane_tasks.reports import ReportType
+from twinlane_tasks.sales import ALL_REGIONS, ProductSales, SalesFigures
 from worker_cpu.reports import formats
 from worker_cpu.reports.chart import Bar
 from worker_cpu.sales.figures import SalesReader, change_percent

@@ -12,7 +12,7 @@ from typing import Final
 
 import duckdb
 
-from contracts.schemas import ALL_REGIONS, AggregateSalesResult, ProductSales, SalesFigures
+from twinlane_tasks.sales import ALL_REGIONS, AggregateSalesResult, ProductSales, SalesFigures
 from worker_cpu.database import quoted
 from worker_cpu.sales.dataset import SalesDataset, Snapshot
 from worker_cpu.sales.months import months_between, shift_month

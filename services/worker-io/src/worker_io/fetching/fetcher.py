@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 
 import h11
 
-from contracts.allow_lists import HostAllowList
-from contracts.cancellation import Cancellation
-from contracts.errors import DeadlineExceededError, RejectedError, RetryableError
+from twinlane_sdk.allow_lists import HostAllowList
+from twinlane_sdk.errors import DeadlineExceededError, RejectedError, RetryableError
+from twinlane_sdk.job import Cancellation
 from worker_io.fetching.connections import BrokenConnectionError, Connections
 from worker_io.fetching.event_loop import EventLoopThread
 from worker_io.fetching.public_addresses import PublicConnector, Resolve

@@ -17,8 +17,8 @@ from ipaddress import (
 )
 from typing import Final
 
-from contracts.allow_lists import HostAllowList
-from contracts.errors import RejectedError
+from twinlane_sdk.allow_lists import HostAllowList
+from twinlane_sdk.errors import RejectedError
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """From host and port to IP addresses, best first. Raises OSError if there are none."""

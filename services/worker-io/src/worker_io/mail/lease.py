@@ -13,7 +13,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
-from contracts.errors import RetryableError
+from twinlane_sdk.errors import RetryableError
 
 logger = logging.getLogger(__name__)
 

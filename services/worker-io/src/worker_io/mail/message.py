@@ -8,7 +8,7 @@ from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 from typing import Final
 
-from contracts.errors import RejectedError
+from twinlane_sdk.errors import RejectedError
 
 CHART_CID: Final = "chart"
 """The report's HTML shows the chart as `cid:chart`."""

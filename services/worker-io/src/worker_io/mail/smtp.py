@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Final
 
-from contracts.errors import RejectedError, RetryableError
+from twinlane_sdk.errors import RejectedError, RetryableError
 
 _FIRST_PERMANENT: Final = 500
 

@@ -30,7 +30,6 @@ from api.web.batch_body import check_length, counted, pieces, slices
 from api.web.batch_view import BatchAccepted, BatchView, accepted_response, batch_response
 from api.web.idempotency import Idempotency, Idempotent
 from api.web.parameters import MAX_WAIT_SECONDS, preferred_wait_seconds
-from contracts.tasks import CATALOGUE
 
 _ERRORS_SHOWN: Final = 5
 """Broken rules that each item's refusal names: of ten thousand items, all would be too much."""
@@ -173,7 +172,7 @@ async def _admit(components: Components, raw: object) -> Item:
         return raw
     try:
         item = BatchItem.model_validate(raw)
-        spec = find_task(CATALOGUE, item.task)
+        spec = find_task(components.catalogue, item.task)
         args = await components.admission.validate(spec, item.args)
     except ValidationError as exc:
         return _shortened(validation_problem(exc, within="item"))

@@ -43,31 +43,14 @@ from api.web.demonstration_views import (
 )
 from api.web.idempotency import Idempotent
 from contracts.records import JobRecord
-from contracts.schemas import (
-    MAX_SAMPLE_ROWS,
-    AggregateSalesArgs,
-    Args,
-    DrawArgs,
-    FetchUrlArgs,
-    FileName,
-    Integer,
-    Month,
-    ProcessCsvArgs,
-    Region,
-    ReportType,
-    SendReportArgs,
-    SumArgs,
-)
-from contracts.tasks import (
-    AGGREGATE_SALES,
-    DRAW_NUMBER,
-    FAN_OUT,
-    FETCH_URL,
-    PROCESS_CSV,
-    SEND_REPORT,
-    SUM_NUMBERS,
-    TaskSpec,
-)
+from twinlane_sdk.fields import FileName, Month
+from twinlane_sdk.task_spec import Args, TaskSpec
+from twinlane_tasks.csv import MAX_SAMPLE_ROWS, PROCESS_CSV, ProcessCsvArgs
+from twinlane_tasks.draws import DRAW_NUMBER, DrawArgs
+from twinlane_tasks.http import FAN_OUT, FETCH_URL, FetchUrlArgs
+from twinlane_tasks.reports import SEND_REPORT, ReportType, SendReportArgs
+from twinlane_tasks.sales import AGGREGATE_SALES, AggregateSalesArgs, Region
+from twinlane_tasks.sums import SUM_NUMBERS, Integer, SumArgs
 
 _UPSTREAM_SLACK_SECONDS: Final = 10.0
 

@@ -12,8 +12,8 @@ from api.components import Uses
 from api.errors.openapi import responses
 from api.errors.types import BodyTooLarge, FileNotFound, InvalidField, InvalidRequest, MalformedBody
 from api.web.upload_form import receive_form
-from contracts.schemas import FileId
 from contracts.storage import FileInfo
+from twinlane_sdk.fields import FileId
 
 PATH: Final = "/v1/files"
 _BODY: Final[dict[str, Any]] = {

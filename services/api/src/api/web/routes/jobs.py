@@ -25,9 +25,10 @@ from api.store.jobs import JobSnapshot
 from api.web.artifact_response import ArtifactList, list_artifacts, stream_artifact
 from api.web.fast_path import fast_path
 from api.web.job_events import job_events
-from api.web.job_view import JobId, JobView, is_stored_result, job_response, job_view
+from api.web.job_view import JobId, JobView, job_response, job_view
 from api.web.parameters import MAX_WAIT_SECONDS
-from contracts.records import JobState
+from contracts.results import is_stored_result
+from contracts.states import JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

@@ -9,7 +9,7 @@ from api.broker.counts import QueueCount, WorkerAnswer, oldest_seconds
 from api.components import Uses
 from api.errors.openapi import responses
 from api.errors.types import BrokerUnavailable
-from contracts.lanes import Lane
+from twinlane_sdk.lanes import Lane
 
 router = APIRouter(tags=["lanes"])
 

@@ -20,8 +20,8 @@ from api.web.fast_path import fast_path
 from api.web.idempotency import Keyed, replayed_header
 from api.web.job_view import JobView, job_response, job_view, new_job_view
 from api.web.parameters import preferred_wait_seconds
-from contracts.schemas import Args
-from contracts.tasks import RetryPolicy, TaskSpec
+from twinlane_sdk.retry_policy import RetryPolicy
+from twinlane_sdk.task_spec import Args, TaskSpec
 
 
 class RetryPolicyView(BaseModel):
