@@ -1,4 +1,4 @@
-"""Every example of the README runs as written and answers what the README shows.
+"""Every example of the README and the tour runs as written and answers what is shown there.
 
 Ids, times and figures differ from run to run; compared is the shape of each answer: the keys of a
 JSON document, the status line of a response with headers, the first line of anything else.
@@ -19,7 +19,7 @@ from e2e.conftest import Stack
 from local_stack.install import ensure_programs
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+DOCUMENTS = ("README.md", "docs/tour.md")
 END = "\x1e"
 _COMPARED = 25
 
@@ -29,8 +29,8 @@ class Example(NamedTuple):
     shown: str
 
 
-def _examples() -> list[Example]:
-    blocks = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
+def _examples(document: str) -> list[Example]:
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     parts = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE)]
     return [
         Example(command, shown.strip())
@@ -76,11 +76,12 @@ def curl() -> None:
     ensure_programs({"curl": "curl"})
 
 
-def test_every_readme_example_answers_as_shown(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_example_answers_as_shown(stack: Stack, tmp_path: Path, document: str) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     settings = [f'header = "{name}: {value}"\n' for name, value in key_headers().items()]
     (tmp_path / ".curlrc").write_text("".join(settings))
-    examples = _examples()
+    examples = _examples(document)
     commands = [
         example.command.replace("localhost:8000", urlsplit(stack.api_url).netloc).replace(
             "HTTPBIN=http://127.0.0.1:8080", f"HTTPBIN={stack.httpbin_url}"
