@@ -7,6 +7,15 @@ UV := .local/tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
 
+# What Python has compiled is kept, whatever the caller's environment says: else each process of the
+# tests, and each service that they start, would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Tests of services wait for them most of the time: run more at once than there are cores.
+WAITING := -n 6
+# Unit tests compute. The plugin is of an e2e test, and takes long to load.
+COMPUTING := -n logical --maxprocesses 4 -p no:schemathesis
+
 # DOCKER=0 and DOCKER=1 decide for the tests' servers as they do for `up`.
 ifeq ($(DOCKER),0)
 export TWINLANE_TEST_SERVERS := local
@@ -46,15 +55,15 @@ logs: $(READY) ## Follow the logs of what `up` has started
 .PHONY: test
 test: export CHAOS_SOAK_SECONDS ?= 60
 test: $(READY) ## Run the unit, integration and e2e tests, and a short soak
-	$(BIN)/pytest tests/unit tests/integration tests/e2e tests/chaos/test_soak.py
+	$(BIN)/pytest $(WAITING) tests/chaos/test_soak.py tests/integration tests/e2e tests/unit
 
 .PHONY: test-unit
 test-unit: $(READY) ## Run the tests that need no server
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(COMPUTING) tests/unit
 
 .PHONY: test-integration
 test-integration: $(READY) ## Run the tests against a real RabbitMQ and Redis
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest $(WAITING) tests/integration
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## Run the tests against a whole stack
@@ -69,15 +78,26 @@ bench: $(READY) ## Measure everything against its peers, and write docs/BENCHMAR
 	PYTHONPATH=tests $(BIN)/python -m benchmarks \
 		$(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(if $(BENCH_AGAIN),--again)
 
+# Checks run at the same time, and each shows what it has to say in one piece (GNU make from 4.0).
+CHECKS := test-unit check-types check-format check-lint check-imports check-secrets
+IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 .PHONY: check
 check: $(READY) ## Check format, lint, types, imports, unit tests, secrets and known vulnerabilities
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit
-	$(BIN)/python checks/no_secrets.py
+	@$(MAKE) --no-print-directory --jobs --keep-going $(IN_ONE_PIECE) $(CHECKS)
 	@$(MAKE) --no-print-directory audit
+
+.PHONY: check-format check-lint check-types check-imports check-secrets
+check-format: $(READY)
+	$(BIN)/ruff format --check
+check-lint: $(READY)
+	$(BIN)/ruff check
+check-types: $(READY)
+	$(BIN)/mypy
+check-imports: $(READY)
+	$(BIN)/lint-imports
+check-secrets: $(READY)
+	$(BIN)/python checks/no_secrets.py
 
 .PHONY: audit
 audit: $(READY) ## Ask for known vulnerabilities of the locked packages
@@ -89,8 +109,11 @@ format: $(READY) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 
 .PHONY: lock
-lock: $(READY) ## Bring uv.lock up to date with the pyproject.toml files
+lock: $(UV) ## Bring uv.lock up to date with the pyproject.toml files
 	$(UV) lock
+
+$(UV):
+	@deploy/local/bootstrap $(UV_VERSION)
 
 .PHONY: clean
 clean: ## Remove environments and caches (`make down` first)

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ ROWS: Final = pytest.StashKey[dict[str, Row]]()
 SERVERS: Final = pytest.StashKey[tuple[str, str]]()
 SEED: Final = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))  # noqa: S311
 _TEST_SECONDS: Final = 240
+_OUTPUT: Final = "chaos rows"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +62,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if row and (call.when == "call" or report.failed):
         row.verdict = "kept" if report.passed else "BROKEN"
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what a worker of pytest-xdist has found out."""
+    output = getattr(session.config, "workeroutput", {})
+    rows = session.config.stash[ROWS].items()
+    output[_OUTPUT] = {nodeid: asdict(row) for nodeid, row in rows if row.verdict != NOT_RUN}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - xdist has no types
+    rows = getattr(node, "workeroutput", {}).get(_OUTPUT, {})
+    node.config.stash[ROWS] |= {nodeid: Row(**row) for nodeid, row in rows.items()}
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401

@@ -79,6 +79,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(_BUILD_SECONDS), append=False)
+            _put_operation_into_id(item)
+
+
+def _put_operation_into_id(item: pytest.Item) -> None:
+    """Give each test that Schemathesis makes an id of its own; since pytest 9.2 all have one."""
+    operation = getattr(item, "operation_label", None)
+    if operation:
+        item._id = item._id.with_params(operation)  # noqa: SLF001 - the name has it, the id not
 
 
 @pytest.fixture(scope="session")

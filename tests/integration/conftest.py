@@ -1,4 +1,4 @@
-"""Real servers: one of a kind for the session, and in each a place of its own for every test."""
+"""Real servers for all tests, and in each a place of its own for every test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,22 @@ import pytest
 from integration.broker import Broker
 from integration.jobs import Jobs
 from integration.place import Place, new_place
-from servers import MailServer, RabbitMQ, Redis, run_httpbin, run_rabbitmq, run_redis
+from servers import MailServer, RabbitMQ, Redis, run_rabbitmq, run_redis
+from shared_rabbitmq import SharedRabbitMQ, shared_rabbitmq
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.numprocesses:
+        config.pluginmanager.register(SharedRabbitMQ())
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+def rabbitmq(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RabbitMQ]:
+    if shared := shared_rabbitmq(pytestconfig):
+        yield shared
+        return
     with run_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
 
@@ -21,13 +32,6 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     with run_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of a real httpbin."""
-    with run_httpbin(tmp_path_factory.mktemp("httpbin")) as url:
-        yield url
 
 
 @pytest.fixture

@@ -205,6 +205,8 @@ def test_beat_submits_a_tick_that_it_has_missed(place: Place, jobs: Jobs, broker
     broker.declare()
     with run_beat(place):
         assert eventually(lambda: broker.ready("jobs.io") == 1, 30)
+        # Stopped before it knows that the broker has the job, it would withdraw the record.
+        assert eventually(lambda: all(map(jobs.is_confirmed, jobs.ids())))
     assert len(jobs.ids()) == 1
 
 

@@ -115,7 +115,7 @@ class Osv(BaseHTTPRequestHandler):
 @pytest.fixture
 def osv() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Osv) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1/query"
         server.shutdown()
 

@@ -77,26 +77,28 @@ def screen(source: Path, dialect: Dialect, folder: Path, chunks: list[bytes]) ->
         return screening.run(chunks)
 
 
-def convert(screened: ScreenedFile, dialect: Dialect, folder: Path) -> tuple[object, ...]:
-    with DATABASE.connect(folder) as connection:
-        with QuarantineWriter(folder / "mismatched_lines.csv") as mismatches:
-            target = folder / "data.parquet"
-            conversion = Conversion(connection, screened, dialect, folder, target, lambda *_: None)
-            clean = conversion.run(mismatches)
-        table = duckdb.read_parquet(str(folder / "data.parquet"))
-        return (
-            clean,
-            table.fetchall(),
-            table.types,
-            list(read_quarantine(folder / "mismatched_lines.csv")),
-        )
+def convert(
+    connection: duckdb.DuckDBPyConnection, screened: ScreenedFile, dialect: Dialect, folder: Path
+) -> tuple[object, ...]:
+    with QuarantineWriter(folder / "mismatched_lines.csv") as mismatches:
+        target = folder / "data.parquet"
+        conversion = Conversion(connection, screened, dialect, folder, target, lambda *_: None)
+        clean = conversion.run(mismatches)
+    table = duckdb.read_parquet(str(folder / "data.parquet"))
+    return (
+        clean,
+        table.fetchall(),
+        table.types,
+        list(read_quarantine(folder / "mismatched_lines.csv")),
+    )
 
 
 def assert_same_as_unproven(content: bytes, dialect: Dialect) -> None:
-    with scratch() as folder:
+    with scratch() as folder, DATABASE.connect(folder) as connection:
         source = folder / "source.csv"
         source.write_bytes(content)
         screened = screen(source, dialect, folder, [content])
         nothing = [NOTHING_KNOWN] * len(dialect.columns)
         unproven = replace(screened, facts=nothing, outliers=[], mark_starts=[])
-        assert convert(screened, dialect, folder) == convert(unproven, dialect, folder)
+        found = convert(connection, screened, dialect, folder)
+        assert found == convert(connection, unproven, dialect, folder)

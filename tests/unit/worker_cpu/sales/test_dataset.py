@@ -50,7 +50,8 @@ def test_imports_of_several_processes_at_once_are_all_kept(
     dataset: SalesDataset, folder: Path, tmp_path: Path
 ) -> None:
     sources = ["a", "b", "c", "d"]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([import_repeatedly.__module__])  # for all four at once
     workers = [
         context.Process(target=import_repeatedly, args=(folder.as_uri(), str(tmp_path), source))
         for source in sources
