@@ -29,6 +29,10 @@ GC_THRESHOLD: Final = 50_000
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than proxies and clients keep idle connections: the one who asks must be who closes."""
 
+_PROCESS_READY_SECONDS: Final = 30
+"""What a process may take to start, or to say that it lives. On a busy machine it takes longer than
+uvicorn's five seconds, and would be killed and started anew for ever."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,6 +52,7 @@ def main() -> None:
         "http": BoundedHeadProtocol,  # it is httptools'
         "forwarded_allow_ips": settings.forwarded_allow_ips,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_worker_healthcheck": _PROCESS_READY_SECONDS,
         "log_config": None,
         "access_log": False,
         "server_header": False,
