@@ -1,8 +1,9 @@
 """Conversions of small CSVs, for the tests that compare two ways to convert the same rows."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,25 @@ from worker_cpu.csv_import.records import RecordShape
 from worker_cpu.csv_import.screening import ScreenedFile, Screening
 from worker_cpu.database import Database
 
-DATABASE = Database(memory_limit_bytes=128 * 1024 * 1024, threads=2)
+LIMITS = Database(memory_limit_bytes=128 * 1024 * 1024, threads=2)
+OPEN = ExitStack()
+
+
+@cache
+def database() -> duckdb.DuckDBPyConnection:
+    return OPEN.enter_context(LIMITS.connect(OPEN.enter_context(scratch())))
+
+
+class WarmDatabase(Database):
+    """Has one database for all connections: to open another takes longer than a small CSV."""
+
+    @contextmanager
+    def connect(self, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:  # noqa: ARG002 - it spills in its own
+        with database().cursor() as connection:
+            yield connection
+
+
+DATABASE = WarmDatabase(LIMITS.memory_limit_bytes, LIMITS.threads)
 
 WHOLE = st.integers(0, 10**19).map(str)
 DAYS = st.dates().map(str) | st.sampled_from(["2025-02-30", "0999-01-01", "2025-13-01"])
