@@ -47,15 +47,19 @@ DRAW = Submission(DRAW_NUMBER, DrawArgs())
 QUEUE = Lane.CPU.queue_name
 PROMISED_SECONDS = 2.0
 MACHINE_SLACK_SECONDS = 0.5  # cores are shared with others
+STALL_SECONDS = 1.0  # what blocks the event loop waits for a broker or Redis: 1.5 s and more
 
 Port = Callable[[], AbstractContextManager[int]]
 
 
 @asynccontextmanager
-async def api_in(place: Place, settle_seconds: float = 600) -> AsyncIterator[Components]:
+async def api_in(
+    place: Place, settle_seconds: float = 600, results_timeout_seconds: float = 1
+) -> AsyncIterator[Components]:
     """Open the API's components; its time limits are those of a deployment."""
     settings = ApiSettings(
         settle_seconds=settle_seconds,
+        results_timeout_seconds=results_timeout_seconds,
         broker_url=SecretStr(place.broker_url),
         result_url=SecretStr(place.result_url),
         rabbitmq_management_url=SecretStr(place.management_url),
@@ -113,7 +117,7 @@ async def promptly() -> AsyncIterator[None]:
     elapsed = time.monotonic() - started
     watching.cancel()
     assert elapsed < PROMISED_SECONDS + MACHINE_SLACK_SECONDS
-    assert loop.worst_seconds < MACHINE_SLACK_SECONDS
+    assert loop.worst_seconds < STALL_SECONDS
 
 
 @contextmanager
@@ -282,9 +286,12 @@ async def test_submissions_beyond_what_the_process_keeps_are_turned_away(
     assert jobs.ids() == set()
 
 
-async def test_more_readers_than_connections_all_get_their_answer(api: Components) -> None:
-    job = await submit(api, SUM)
-    snapshots = await asyncio.gather(*(api.store.snapshot(job.id) for _ in range(500)))
+@pytest.mark.usefixtures("broker")
+async def test_more_readers_than_connections_all_get_their_answer(place: Place) -> None:
+    # As long as a setting may be: that all are answered is the promise, and cores are shared.
+    async with api_in(place, results_timeout_seconds=1.9) as api:
+        job = await submit(api, SUM)
+        snapshots = await asyncio.gather(*(api.store.snapshot(job.id) for _ in range(500)))
     assert {snapshot.record.id for snapshot in snapshots} == {job.id}
 
 
@@ -322,7 +329,7 @@ async def test_batch_does_not_hold_up_other_requests(api: Components) -> None:
     watching = asyncio.create_task(loop.watch())
     await submit_batch(api, [SUM] * 1_000)
     watching.cancel()
-    assert loop.worst_seconds < MACHINE_SLACK_SECONDS
+    assert loop.worst_seconds < STALL_SECONDS
 
 
 async def test_job_that_no_queue_takes_is_refused_and_leaves_no_record(

@@ -30,8 +30,8 @@ class Inbox(Protocol):
     hangs_up_after_mail: bool
 
 
-def server(port: int) -> MailServer:
-    return MailServer("127.0.0.1", port, timeout_seconds=0.5)
+def server(port: int, timeout_seconds: float = 10) -> MailServer:
+    return MailServer("127.0.0.1", port, timeout_seconds=timeout_seconds)
 
 
 def send_mail(server: MailServer, mail: EmailMessage) -> None:
@@ -61,7 +61,7 @@ def test_silent_server_is_retryable_after_the_timeout() -> None:
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(RetryableError, match="timed out"),
     ):
-        send_mail(server(silent.getsockname()[1]), MAIL)
+        send_mail(server(silent.getsockname()[1], timeout_seconds=0.5), MAIL)
 
 
 def test_recipient_refused_for_good_is_rejected(inbox: Inbox) -> None:
@@ -89,7 +89,7 @@ def test_content_refused_for_now_is_retryable(inbox: Inbox) -> None:
 
 
 def test_server_without_the_wanted_encryption_gets_no_mail(inbox: Inbox) -> None:
-    strict = MailServer("127.0.0.1", inbox.port, timeout_seconds=0.5, starttls=True)
+    strict = replace(server(inbox.port), starttls=True)
     with pytest.raises(RetryableError, match="STARTTLS"):
         send_mail(strict, MAIL)
     assert inbox.mails == []
