@@ -77,7 +77,7 @@ class Redis:
 
 
 def use_docker() -> bool:
-    """Say whether servers are to be containers."""
+    """Return whether servers are to be containers."""
     wanted = os.environ.get("TWINLANE_TEST_SERVERS", "")
     if wanted not in {"", "docker", "local"}:
         raise ValueError(f"TWINLANE_TEST_SERVERS is {wanted!r}: it must be docker or local")
@@ -203,7 +203,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def eventually(condition: Callable[[], bool], within_seconds: float = 10) -> bool:
-    """Wait until a condition holds, and say whether it does."""
+    """Wait until a condition holds, and return whether it does."""
     deadline = time.monotonic() + within_seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from local_stack.programs import Program, tethered
+from local_stack.programs import Program, ending_with_parent
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def run_alone(program: Program) -> Cost:
 
     """
     ended = subprocess.run(
-        tethered(program.argv),
+        ending_with_parent(program.argv),
         env=program.env,
         cwd=program.cwd,
         check=True,

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from benchmarks.processes import cpu_seconds
-from local_stack.programs import basic_env, tethered
+from local_stack.programs import basic_env, ending_with_parent
 
 _PATIENCE_SECONDS: Final = 30
 """What comes later than so long after the measured time is no answer."""
@@ -151,7 +151,7 @@ def open_loop(  # noqa: PLR0913 - a load has these
 def _run(load: Load) -> Measured:
     try:
         done = subprocess.run(
-            tethered([sys.executable, "-m", "benchmarks.load"]),
+            ending_with_parent([sys.executable, "-m", "benchmarks.load"]),
             input=json.dumps(asdict(load)),
             env=basic_env(PYTHONPATH=str(_TESTS)),
             capture_output=True,

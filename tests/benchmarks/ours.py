@@ -23,7 +23,7 @@ class Api:
 
 
 def answers(url: str) -> bool:
-    """Say whether a GET of an address succeeds."""
+    """Return whether a GET of an address succeeds."""
     try:
         return httpx2.get(url, timeout=5).is_success
     except httpx2.HTTPError:

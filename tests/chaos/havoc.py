@@ -25,7 +25,7 @@ class Down:
     until: float
 
     def covers(self, begin: float, end: float, slack: float) -> bool:
-        """Say whether a span of time touches this one."""
+        """Return whether a span of time touches this one."""
         return begin <= self.until + slack and end >= self.since - slack
 
 

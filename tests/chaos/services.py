@@ -14,7 +14,7 @@ import httpx2
 from chaos.victims import Victim
 from integration.place import Place
 from local_stack.ports import free_ports
-from local_stack.programs import basic_env, kill_group, tethered
+from local_stack.programs import basic_env, ending_with_parent, kill_group
 from servers import children_of, eventually
 from twinlane_sdk.lanes import Lane
 
@@ -47,7 +47,7 @@ class Service(Victim):
         assert not self.is_running(), f"{self.name} runs already"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                tethered(self.argv),
+                ending_with_parent(self.argv),
                 env=self.env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -162,7 +162,7 @@ class BeatingService(Service):
         return self._heartbeat.exists()
 
     def is_connected_since(self, moment: float) -> bool:
-        """Say whether it was connected to the broker after a moment of time.time()."""
+        """Return whether it was connected to the broker after a moment of time.time()."""
         try:
             return self._heartbeat.stat().st_mtime > moment
         except FileNotFoundError:

@@ -32,7 +32,7 @@ class Victim(ABC):
 
     @abstractmethod
     def is_running(self) -> bool:
-        """Say whether its process is there, hanging or not."""
+        """Return whether its process is there, hanging or not."""
 
     def __enter__(self) -> Self:
         self.start()

@@ -35,7 +35,7 @@ class Work:
     job_id: str = ""
 
     def end_fits(self, job: Json) -> bool:
-        """Say whether a terminal job is what it must be; a cancel may have come too late."""
+        """Return whether a terminal job is what it must be; a cancel may have come too late."""
         return bool((self.is_cancelled and job["state"] == "cancelled") or self.fits(job))
 
 

@@ -39,7 +39,7 @@ class Broker:
             return count
 
     def has(self, queue: str) -> bool:
-        """Say whether a queue is there."""
+        """Return whether a queue is there."""
         try:
             self.ready(queue)
         except NotFound:

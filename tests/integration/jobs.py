@@ -74,12 +74,12 @@ class Jobs:
         """Return the ids of all jobs that have a record."""
         return self._ids(record_key("*"))
 
-    def unsettled(self) -> set[str]:
+    def unconfirmed(self) -> set[str]:
         """Return the ids of jobs of which no API knows yet whether the broker has them."""
         return self._ids(unconfirmed_key("*"))
 
     def is_confirmed(self, job_id: str) -> bool:
-        """Say whether whoever submitted a job knows that the broker has it."""
+        """Return whether whoever submitted a job knows that the broker has it."""
         return bool(self.redis.exists(confirmed_key(job_id)))
 
     def _ids(self, pattern: str) -> set[str]:

@@ -10,7 +10,7 @@ import httpx2
 
 from integration.place import Place
 from local_stack.ports import free_ports
-from local_stack.programs import basic_env, tethered
+from local_stack.programs import basic_env, ending_with_parent
 from servers import eventually
 from twinlane_sdk.lanes import Lane
 
@@ -27,7 +27,7 @@ class Service:
         more = {key.upper(): str(value) for key, value in settings.items()}
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                tethered([sys.executable, *argv]),
+                ending_with_parent([sys.executable, *argv]),
                 env=basic_env(**place.environment() | more),
                 cwd=place.folder,
                 stdin=subprocess.DEVNULL,

@@ -140,7 +140,7 @@ def _behind(bench: Bench, servers: Servers, depths: Sequence[int]) -> dict[int, 
 
 
 def linear(what: str, paces: _Paces) -> Verdict:
-    """Say whether the most services do as many times more as they are, or fill the cores."""
+    """Return whether the most services do as many times more as they are, or fill the cores."""
     most = max(paces)
     gained = _rate(paces, most).over(_rate(paces, 1))
     full = _busy(paces, most).median >= _FULL

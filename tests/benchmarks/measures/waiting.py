@@ -73,7 +73,7 @@ def _taskiq(place: Place) -> Iterator[Api]:
 
 
 def _has_results(api: Api) -> bool:
-    """Say whether the worker behind an API does a job within the ten seconds of its route."""
+    """Return whether the worker behind an API does a job within the ten seconds of its route."""
     return httpx2.post(f"{api.url}/results", json=_SUM, timeout=60).is_success
 
 

@@ -177,7 +177,7 @@ def test_broker_that_is_lost_in_the_middle_costs_the_rest_of_the_batch(
             assert (accepted["accepted"], accepted["refused"]) == (250, MANY - 250)
             codes = {item["problem"]["code"] for item in accepted["items"][250:]}
             assert codes <= {"broker-unavailable", "outcome-unknown"}
-            assert eventually(lambda: not jobs.unsettled(), 30)
+            assert eventually(lambda: not jobs.unconfirmed(), 30)
 
 
 def test_redis_that_is_lost_in_the_middle_costs_the_rest_of_the_batch(

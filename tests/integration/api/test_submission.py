@@ -266,7 +266,7 @@ async def test_lost_connection_leaves_the_outcome_of_all_who_wait_unknown(
             unknown = {o.members["job_id"] for o in outcomes if isinstance(o, OutcomeUnknown)}
             assert len(unknown) == 700
             assert unknown <= jobs.ids()
-            assert jobs.unsettled() == unknown
+            assert jobs.unconfirmed() == unknown
             proxy.restore()
             proxy.resume()
             await accepted_in_the_end(api)
@@ -411,7 +411,7 @@ async def test_broker_that_falls_silent_leaves_the_outcome_to_the_record(
             assert caught.value.members["job_id"] in jobs.ids()
             proxy.resume()
             assert await asyncio.to_thread(eventually, lambda: broker.ready(QUEUE) >= 2)
-            assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled())
+            assert await asyncio.to_thread(eventually, lambda: not jobs.unconfirmed())
 
 
 async def test_job_whose_message_was_lost_is_queued_once_the_broker_is_back(
@@ -424,10 +424,10 @@ async def test_job_whose_message_was_lost_is_queued_once_the_broker_is_back(
             with pytest.raises(OutcomeUnknown) as caught:
                 await submit(api, SUM)
             proxy.cut()  # what it held back is gone
-            assert jobs.unsettled() == {caught.value.members["job_id"]}
+            assert jobs.unconfirmed() == {caught.value.members["job_id"]}
             proxy.restore()
             proxy.resume()
-            assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled(), 30)
+            assert await asyncio.to_thread(eventually, lambda: not jobs.unconfirmed(), 30)
     assert broker.ready(QUEUE) == 2
 
 
@@ -441,9 +441,9 @@ async def test_job_whose_outcome_is_unknown_is_reconciled_by_the_next_process(
             with pytest.raises(OutcomeUnknown):
                 await submit(api, SUM)
             proxy.cut()
-    assert jobs.unsettled()
+    assert jobs.unconfirmed()
     async with api_in(place):
-        assert await asyncio.to_thread(eventually, lambda: not jobs.unsettled(), 30)
+        assert await asyncio.to_thread(eventually, lambda: not jobs.unconfirmed(), 30)
     assert broker.ready(QUEUE) == 2
 
 
@@ -458,10 +458,10 @@ async def test_record_that_can_not_be_read_keeps_no_other_job_from_being_reconci
             outcomes = await asyncio.gather(*submissions, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {OutcomeUnknown}
             proxy.cut()
-    unreadable = min(jobs.unsettled())
+    unreadable = min(jobs.unconfirmed())
     jobs.redis.set(record_key(unreadable), "{")
     async with api_in(place):
-        assert await asyncio.to_thread(eventually, lambda: jobs.unsettled() == {unreadable}, 30)
+        assert await asyncio.to_thread(eventually, lambda: jobs.unconfirmed() == {unreadable}, 30)
     assert broker.ready(QUEUE) == 8
 
 

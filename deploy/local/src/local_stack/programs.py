@@ -38,7 +38,7 @@ class Program:
     """How much it leaves the processor to the other programs, from 0 to 19; see `autogroup`."""
 
 
-def tethered(argv: Sequence[str]) -> list[str]:
+def ending_with_parent(argv: Sequence[str]) -> list[str]:
     """Return the command that ends when the thread that starts it does, even by SIGKILL.
 
     setpriv asks the kernel for SIGTERM when the parent ends and then becomes the program: no
@@ -73,7 +73,7 @@ class ChildProcess:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - the project's own programs
-                tethered(program.argv),
+                ending_with_parent(program.argv),
                 env=program.env,
                 cwd=program.cwd,
                 stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
-from local_stack.programs import POLL_SECONDS, Program, autogroup, kill_group, tethered
+from local_stack.programs import POLL_SECONDS, Program, autogroup, ending_with_parent, kill_group
 
 _COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _LAST_LINES: Final = 15
@@ -218,7 +218,7 @@ class Supervisor:
 async def _spawn(program: Program) -> asyncio.subprocess.Process:
     program.cwd.mkdir(parents=True, exist_ok=True)
     return await asyncio.create_subprocess_exec(
-        *tethered(program.argv),
+        *ending_with_parent(program.argv),
         env=program.env,
         cwd=program.cwd,
         stdin=asyncio.subprocess.DEVNULL,

@@ -48,7 +48,7 @@ class HostAllowList:
         )
 
     def allows(self, url: str) -> bool:
-        """Say whether an address may be called."""
+        """Return whether an address may be called."""
         try:
             self.admit(url)
         except RejectedError:
@@ -106,7 +106,7 @@ class RecipientAllowList:
         )
 
     def allows(self, address: str) -> bool:
-        """Say whether an address may get mail."""
+        """Return whether an address may get mail."""
         try:
             canonical = _address(address)
         except PydanticCustomError:

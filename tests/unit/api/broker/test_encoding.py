@@ -71,13 +71,13 @@ def example(
     return new_record(spec, args, job_id=job_id, ttl_seconds=60, run_at=run_at, batch=batch)
 
 
-def job_frames() -> JobFrames:
+def frames_of_a_channel() -> JobFrames:
     return JobFrames(CELERY, CATALOGUE, CHANNEL, MAX_FRAME_BYTES)
 
 
 @EVERY_TASK
 def test_every_message_is_what_celery_builds(spec: TaskSpec[Any, Any]) -> None:
-    frames = job_frames()
+    frames = frames_of_a_channel()
     batches = (None, "batch-1", "batch-2", None)  # the first shows Celery's work to those after it
     for number, batch in enumerate(batches):
         record = example(spec, f"job-{number}", batch=batch)
@@ -93,20 +93,20 @@ def test_every_message_is_what_celery_builds(spec: TaskSpec[Any, Any]) -> None:
 def test_message_goes_to_the_queue_of_its_first_stage_and_comes_back_if_there_is_none(
     spec: TaskSpec[Any, Any],
 ) -> None:
-    method = read(job_frames().encode(example(spec, "job-1"), NOW)).method
+    method = read(frames_of_a_channel().encode(example(spec, "job-1"), NOW)).method
     assert (method.exchange, method.routing_key) == ("jobs", spec.stages[0].lane.queue_name)
     assert method.mandatory
 
 
 def test_job_of_another_day_goes_by_way_of_the_delays() -> None:
     record = example(SUM_NUMBERS, "job-1", run_at=NOW + timedelta(seconds=5))
-    method = read(job_frames().encode(record, NOW)).method
+    method = read(frames_of_a_channel().encode(record, NOW)).method
     assert method.exchange == "celery_delayed_27"
     assert method.routing_key.endswith("1.0.1.jobs.cpu")
 
 
 def test_arguments_are_the_jobs_own() -> None:
-    frames = job_frames()
+    frames = frames_of_a_channel()
     for a in range(3):
         record = new_record(SUM_NUMBERS, SumArgs(a=a, b=1), job_id=f"job-{a}", ttl_seconds=60)
         _, arguments, _ = json.loads(read(frames.encode(record, NOW)).body)
@@ -117,6 +117,6 @@ def test_long_message_comes_in_frames_that_the_broker_takes() -> None:
     urls = [f"http://127.0.0.1/{number}" for number in range(400)]
     args = FanOutArgs.model_validate({"urls": urls})
     record = new_record(FAN_OUT, args, job_id="job-1", ttl_seconds=60)
-    published = read(job_frames().encode(record, NOW))
+    published = read(frames_of_a_channel().encode(record, NOW))
     assert json.loads(published.body)[1] == {"urls": urls}
     assert max(published.sizes) == MAX_FRAME_BYTES
