@@ -1,27 +1,12 @@
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from contracts.records import Attempt, AttemptError, JobRecord, Meta, StageMetas, new_record
+from contracts.records import Attempt, Meta, StageMetas
 from contracts.states import JobState
 from contracts.status import JobStatus, derive_status
-from twinlane_tasks.reports import SEND_REPORT, SendReportArgs
-from twinlane_tasks.sums import SUM_NUMBERS, SumArgs
-
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-LATER = NOW + timedelta(minutes=5)
-
-
-def sum_record(run_at: datetime | None = None) -> JobRecord:
-    return new_record(
-        SUM_NUMBERS, SumArgs(a=2, b=3), job_id="job-42", ttl_seconds=60, run_at=run_at
-    )
-
-
-def report_record() -> JobRecord:
-    args = SendReportArgs(email="ana@empresa.com")
-    return new_record(SEND_REPORT, args, job_id="job-42", ttl_seconds=60)
+from unit.contracts.examples import LATER, NOW, attempt, report_record, sum_record
 
 
 def meta(status: str, result: Any = None) -> Meta:  # noqa: ANN401 - JSON
@@ -30,18 +15,6 @@ def meta(status: str, result: Any = None) -> Meta:  # noqa: ANN401 - JSON
 
 def failure_meta(error_type: str, *message: object) -> Meta:
     return meta("FAILURE", {"exc_type": error_type, "exc_message": list(message)})
-
-
-def attempt(number: int = 1, error: str | None = None, backoff: int | None = None) -> Attempt:
-    return Attempt(
-        number=number,
-        task=SUM_NUMBERS.name,
-        worker="worker-cpu-1@here",
-        started_at=NOW - timedelta(seconds=1),
-        ended_at=NOW,
-        error=AttemptError(type="RetryableError", message=error) if error else None,
-        backoff_seconds=backoff,
-    )
 
 
 def status_of(*metas: Meta | None, attempts: tuple[Attempt, ...] = ()) -> JobStatus:
