@@ -23,6 +23,7 @@ from twinlane_sdk.implementation import Implementation
 from twinlane_sdk.task_spec import Args, Result, TaskSpec
 from worker_runtime.app import WorkerApp
 from worker_runtime.job import RunningJob
+from worker_runtime.request import LaneRequest
 from worker_runtime.retries import publish_next_stage, try_again
 
 A = TypeVar("A", bound=Args)
@@ -71,6 +72,7 @@ def implement(
     app.task(
         name=spec.name,
         bind=True,
+        Request=LaneRequest,
         shared=False,  # Celery's default lets a second registration of a name lose silently
         max_retries=None,  # the policy decides, by not retrying
         resultrepr_maxsize=_SHOWN_RESULT_CHARACTERS,
