@@ -1,5 +1,6 @@
 """How far a run is, instead of pytest's dots: suite, done and left, in one line."""
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -42,28 +43,32 @@ class Progress:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failures += 1
-            self._reporter.ensure_newline()
-            self._reporter.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+            self._keep(f"failed: {report.nodeid} ({report.when})", red=True)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._done[_suite(nodeid)] += 1
         if self._reporter.isatty:
-            self._reporter.rewrite(self._line(), erase=True)
+            # A line that wraps can't be written over.
+            width = shutil.get_terminal_size().columns - 1
+            self._reporter.rewrite(self._line()[:width], erase=True)
         elif time.monotonic() - self._shown > _SECONDS_BETWEEN_LINES:
-            self._show_line()
+            self._shown = time.monotonic()
+            self._keep(self._line())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         if self._totals:
-            self._show_line()
+            self._keep(self._line())
 
     def _expect(self, nodeids: Iterable[str]) -> None:
         self._totals = Counter(map(_suite, nodeids))
 
-    def _show_line(self) -> None:
-        self._shown = time.monotonic()
-        self._reporter.ensure_newline()
-        self._reporter.write_line(self._line())
+    def _keep(self, line: str, **markup: bool) -> None:
+        """Write a line that stays, on a terminal over the one that changes."""
+        if self._reporter.isatty:
+            self._reporter.rewrite("", erase=True)
+            self._reporter.rewrite("")
+        self._reporter.write_line(line, **markup)
 
     def _line(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
