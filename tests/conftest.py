@@ -1,4 +1,6 @@
+import atexit
 import gc
+import os
 from typing import Any, Final
 
 import pytest
@@ -14,6 +16,7 @@ _PORTS_OF_WORKERS: Final = range(10_000, 20_000)
 def pytest_configure(config: pytest.Config) -> None:
     worker_input = getattr(config, "workerinput", None)
     if worker_input:
+        atexit.register(os._exit, 0)  # Python would take a second or two to take itself apart
         _choose_other_ports(int(worker_input["workerid"][2:]), worker_input["workercount"])
     elif config.get_verbosity() == 0:
         reporter = config.pluginmanager.getplugin("terminalreporter")

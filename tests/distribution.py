@@ -10,15 +10,25 @@ from xdist.scheduler import LoadScopeScheduling
 _ONE_AT_A_TIME: Final = "tests/e2e/"
 """Tests that share a stack: some look at all that it does, or want it for themselves."""
 
-_SHARED_FIXTURES: Final = (
+_TOGETHER: Final = (
+    # Servers or services of the file's take long to start.
     "tests/integration/api/test_routes.py",
     "tests/integration/api/test_batches.py",
     "tests/integration/test_broker_users.py",
     "tests/integration/api/test_dead_letters.py",
     "tests/integration/worker_runtime/test_executor.py",
     "tests/integration/worker_io/",
+    # One of their tests takes less time than to hand it out.
+    "tests/unit/api/",
+    "tests/unit/benchmarks/",
+    "tests/unit/contracts/",
+    "tests/unit/sdk/",
+    "tests/unit/tasks/",
+    "tests/unit/test_",
+    "tests/unit/worker_io/",
+    "tests/unit/worker_runtime/",
 )
-"""Files whose tests share servers or services that take long to start."""
+"""Files of which one process runs all tests."""
 
 
 class Distribution(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -38,4 +48,4 @@ class Distribution(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no t
         path = nodeid.partition("::")[0]
         if path.startswith(_ONE_AT_A_TIME):
             return _ONE_AT_A_TIME
-        return path if path.startswith(_SHARED_FIXTURES) else nodeid
+        return path if path.startswith(_TOGETHER) else nodeid
